@@ -1,0 +1,282 @@
+//! What travels: the frames of `proto/pams/v1` as types that cannot be invalid. [`wire`] turns bytes into them and back,
+//! with the bounds checked before anything is decoded.
+
+pub mod wire;
+
+use std::net::SocketAddr;
+
+use uuid::Uuid;
+
+use crate::{
+    id::{Correlator, Order, PeerId},
+    record::{Kind, Ledger, Record},
+    status::{Liveness, Presence, Status},
+};
+
+/// ALPN of peers and homes; the digit is the major version of the wire.
+pub const ALPN: &[u8] = b"pams/1";
+/// ALPN of enrolment.
+pub const ALPN_JOIN: &[u8] = b"pams-join/1";
+
+/// Longest datagram frame: fits QUIC's smallest path MTU.
+pub const DATAGRAM_BYTES_MAX: usize = 1_150;
+/// Longest frame on a stream.
+pub const STREAM_BYTES_MAX: usize = 65_536;
+pub const NAME_BYTES_MAX: usize = 128;
+pub const DETAIL_BYTES_MAX: usize = 512;
+pub const SOFTWARE_BYTES_MAX: usize = 64;
+pub const ADDRESSES_MAX: usize = 8;
+pub const OVERLAYS_MAX: usize = 16;
+pub const OVERLAY_BYTES_MAX: usize = 128;
+pub const APPLICATIONS_MAX: usize = 16;
+pub const RECORDS_MAX: usize = 256;
+pub const CHANGES_MAX: usize = 64;
+pub const VIEWS_MAX: usize = 256;
+pub const KINDS_MAX: usize = 64;
+pub const CHAIN_MAX: usize = 4;
+pub const CERTIFICATE_BYTES_MAX: usize = 4_096;
+
+/// Application close codes of a QUIC connection.
+pub mod close {
+    /// The sender leaves on purpose; it has said Goodbye, or could not any more.
+    pub const GOODBYE: u32 = 0;
+    /// Another connection between the same two parties is kept.
+    pub const SUPERSEDED: u32 = 1;
+    /// Hello was rejected; the reason stood in HelloAck.
+    pub const REJECTED: u32 = 2;
+    /// The other side broke the protocol.
+    pub const PROTOCOL: u32 = 3;
+    /// No Hello in time.
+    pub const SILENT: u32 = 4;
+    /// No longer needed (off the roster, joined, idle).
+    pub const DONE: u32 = 5;
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frame {
+    Ping(Ping),
+    Pong(Pong),
+    Hello(Hello),
+    HelloAck(HelloAck),
+    Goodbye,
+    Fetch(PeerId),
+    FetchAck(Option<Box<Entry>>),
+    Report(Report),
+    ReportAck(ReportAck),
+    /// PKCS#10, DER.
+    Renew(Vec<u8>),
+    Join(Join),
+    Issued(Issued),
+    Refused(Refused),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// Always short: 16 bytes travel.
+    pub correlator: Correlator,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pong {
+    pub correlator: Correlator,
+    pub status: Status,
+    /// Absent: not measured.
+    pub hold_ns: Option<u64>,
+    /// Version of the presence information.
+    pub version: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Profile {
+    pub name: String,
+    pub addresses: Vec<SocketAddr>,
+    pub software: String,
+    pub overlays: Vec<String>,
+    pub applications: Vec<Uuid>,
+    #[serde(skip)]
+    pub capabilities: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hello {
+    pub software: String,
+    pub epoch: u64,
+    pub capabilities: u64,
+    pub wall_ms: u64,
+    pub attach: u64,
+    /// Only to a home.
+    pub profile: Option<Profile>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HelloAck {
+    pub software: String,
+    pub epoch: u64,
+    pub capabilities: u64,
+    pub wall_ms: u64,
+    pub observed: Option<SocketAddr>,
+    pub verdict: Result<(), Rejected>,
+    /// Only from a home.
+    pub terms: Option<Terms>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub code: Rejection,
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    Role,
+    Key,
+    Epoch,
+    Expired,
+    Busy,
+    /// The other side is this very peer.
+    Oneself,
+    Protocol,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    pub pace_ms: u64,
+    pub gone_after_ms: u64,
+    pub applied_batch: u64,
+}
+
+/// One peer as somebody knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub peer: PeerId,
+    pub order: Order,
+    pub profile: Profile,
+    pub presence: Presence,
+    pub liveness: Liveness,
+    pub age_ms: u64,
+    pub observed: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    pub batch: u64,
+    pub totals: Vec<(Kind, Ledger)>,
+    pub changes: Vec<Presence>,
+    pub views: Vec<View>,
+    pub records: Vec<Record>,
+    pub shed: u64,
+}
+
+/// What the reporting peer concludes of one that it watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct View {
+    pub peer: PeerId,
+    /// `None`: not judged yet.
+    pub liveness: Option<Liveness>,
+    /// What it last said; `None`: never heard.
+    pub status: Option<Status>,
+    pub missed: u32,
+    pub hears: bool,
+    #[serde(rename = "is_heard")]
+    pub heard: bool,
+    #[serde(skip)]
+    pub dropped: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportAck {
+    pub batch: u64,
+    pub pace_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct Join {
+    pub token_id: String,
+    pub secret: Vec<u8>,
+    pub id: Uuid,
+    pub csr: Vec<u8>,
+    pub role: Role,
+    pub name: String,
+    pub wall_ms: u64,
+}
+
+/// Without the secret.
+impl std::fmt::Debug for Join {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Join").field("token_id", &self.token_id).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Agent,
+    Server,
+}
+
+impl Role {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Agent => "agent",
+            Role::Server => "server",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// Leaf first, DER, without the root.
+    pub chain: Vec<Vec<u8>>,
+    pub root: Vec<u8>,
+    pub domain: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub code: Refusal,
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    TokenUnknown,
+    TokenSecret,
+    TokenUsedUp,
+    TokenExpired,
+    TokenRevoked,
+    TokenRole,
+    IdTaken,
+    Csr,
+    Expired,
+    Busy,
+    Protocol,
+}
+
+/// Why bytes are no frame. Always the sender's fault; nothing changed by it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    #[error("frame of {bytes} bytes is over the bound of {max}")]
+    Oversized { bytes: u64, max: usize },
+    #[error("not a protobuf frame: {0}")]
+    Malformed(String),
+    /// A kind of a newer version: counted, answered or skipped, never fatal.
+    #[error("frame kind {tag} is not known here")]
+    UnknownKind { tag: u32 },
+    #[error("field {field}: {problem}")]
+    Invalid { field: &'static str, problem: &'static str },
+}
+
+impl FrameError {
+    /// Label of the counter of rejected frames.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            FrameError::Oversized { .. } => "oversized",
+            FrameError::Malformed(_) => "malformed",
+            FrameError::UnknownKind { .. } => "unknown_kind",
+            FrameError::Invalid { .. } => "invalid",
+        }
+    }
+
+    pub const LABELS: [&'static str; 4] = ["oversized", "malformed", "unknown_kind", "invalid"];
+}

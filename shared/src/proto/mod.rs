@@ -1,0 +1,1 @@
+//! Generated from `proto/pams/v1`; see `tests/proto.rs`.
