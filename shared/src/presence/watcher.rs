@@ -1,0 +1,399 @@
+//! Who watches: polls each buddy and concludes its Liveness from what comes back, never from a goodbye alone.
+//!
+//! A buddy is polled every `interval`, each at a phase and with a jitter of its own so that buddies do not align. After a
+//! miss it is polled every `retry` until it answers or is gone; gone buddies are polled every `interval` again, and those
+//! that left every sixth, so that their return is seen even if they do not call.
+//!
+//! `gone` needs three misses in a row *and* silence: nothing authenticated heard since the misses began, nor within
+//! `interval` (+10 %) and `patience`. So on a path that is cut one way the side that still hears never says gone, and a
+//! buddy that fell silent is gone at the latest `interval` + 10 % + `patience` after it was last heard, or at the third miss.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    id::{Minter, PeerId},
+    moment::{Moment, nanos},
+    record::Reason,
+    status::{Liveness, Status},
+};
+
+/// Misses in a row that make a silent buddy gone.
+const MISSED_GONE: u32 = 3;
+/// A buddy that left is polled this many times less often.
+const LEFT_SLOWER: u32 = 6;
+/// First polls fall within this span after the watching begins, the second ones anywhere within an interval.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+pub struct WatcherConfig {
+    pub interval: Duration,
+    pub retry: Duration,
+    /// How long a ping waits for its pong.
+    pub patience: Duration,
+}
+
+impl Default for WatcherConfig {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), retry: Duration::from_secs(1), patience: Duration::from_secs(5) }
+    }
+}
+
+#[derive(Debug)]
+pub struct Watcher {
+    config: WatcherConfig,
+    buddies: BTreeMap<PeerId, Buddy>,
+    due: BTreeSet<(Moment, PeerId)>,
+}
+
+/// One watched peer and what is concluded of it.
+#[derive(Clone, Debug)]
+pub struct Buddy {
+    /// `None`: not judged yet.
+    pub liveness: Option<Liveness>,
+    /// When the liveness last changed.
+    pub since: Moment,
+    /// What it last said; `None`: never heard.
+    pub status: Option<Status>,
+    /// Version of the presence information that the status came with.
+    pub version: u64,
+    /// Misses in a row.
+    pub missed: u32,
+    /// Why the last one was missed.
+    pub missed_for: Option<Reason>,
+    /// When something authenticated last came from it.
+    pub heard_at: Option<Moment>,
+    /// When it last showed that it gets what we send.
+    pub answered_at: Option<Moment>,
+    streak_from: Option<Moment>,
+    first: bool,
+    due: Moment,
+}
+
+impl Buddy {
+    /// Something authenticated came from it since the misses began (or ever, if none is missed).
+    pub fn hears(&self) -> bool {
+        match (self.heard_at, self.streak_from) {
+            (Some(heard), Some(from)) => heard >= from,
+            (heard, None) => heard.is_some(),
+            (None, _) => false,
+        }
+    }
+
+    /// It answered the last ping that was due: it gets what we send.
+    pub fn is_heard(&self) -> bool {
+        self.missed == 0 && self.answered_at.is_some()
+    }
+}
+
+/// A conclusion that changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Liveness { peer: PeerId, from: Option<Liveness>, to: Liveness },
+    Status { peer: PeerId, from: Option<Status>, to: Status },
+}
+
+impl Watcher {
+    pub fn new(config: WatcherConfig) -> Self {
+        Self { config, buddies: BTreeMap::new(), due: BTreeSet::new() }
+    }
+
+    /// Begins to watch; `false` if it is watched already.
+    pub fn watch(&mut self, now: Moment, peer: PeerId, minter: &mut Minter) -> bool {
+        if self.buddies.contains_key(&peer) {
+            return false;
+        }
+        let span = FIRST_WITHIN.min(self.config.interval);
+        let due = now + Duration::from_nanos(minter.below(nanos(span)));
+        let buddy = Buddy {
+            liveness: None,
+            since: now,
+            status: None,
+            version: 0,
+            missed: 0,
+            missed_for: None,
+            heard_at: None,
+            answered_at: None,
+            streak_from: None,
+            first: true,
+            due,
+        };
+        self.buddies.insert(peer, buddy);
+        self.due.insert((due, peer));
+        true
+    }
+
+    pub fn unwatch(&mut self, peer: PeerId) -> bool {
+        let Some(buddy) = self.buddies.remove(&peer) else { return false };
+        self.due.remove(&(buddy.due, peer));
+        true
+    }
+
+    pub fn buddies(&self) -> impl Iterator<Item = (PeerId, &Buddy)> {
+        self.buddies.iter().map(|(p, b)| (*p, b))
+    }
+
+    pub fn buddy(&self, peer: PeerId) -> Option<&Buddy> {
+        self.buddies.get(&peer)
+    }
+
+    pub fn len(&self) -> usize {
+        self.buddies.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.buddies.is_empty()
+    }
+
+    /// The next buddy to ping; its following turn is set. Call until `None`.
+    pub fn due(&mut self, now: Moment, minter: &mut Minter) -> Option<PeerId> {
+        let &(_, peer) = self.due.first().filter(|(due, _)| *due <= now)?;
+        let pause = self.pause(&self.buddies[&peer]);
+        let buddy = self.buddies.get_mut(&peer)?;
+        let next = if std::mem::take(&mut buddy.first) {
+            now + Duration::from_nanos(minter.below(nanos(pause))) // from here on buddies are spread
+        } else {
+            now + pause * 9 / 10 + Duration::from_nanos(minter.below(nanos(pause) / 5 + 1)) // +-10 %
+        };
+        self.reschedule(peer, next);
+        Some(peer)
+    }
+
+    /// Makes a buddy's turn come at `when`, if that is sooner than planned.
+    pub fn hasten(&mut self, peer: PeerId, when: Moment) {
+        if self.buddies.get(&peer).is_some_and(|b| when < b.due) {
+            self.reschedule(peer, when);
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Moment> {
+        self.due.first().map(|(m, _)| *m)
+    }
+
+    /// A pong came in time.
+    pub fn answered(&mut self, now: Moment, peer: PeerId, status: Status, version: u64, out: &mut Vec<Change>) {
+        let Some(buddy) = self.buddies.get_mut(&peer) else { return };
+        buddy.heard_at = Some(now);
+        buddy.answered_at = Some(now);
+        buddy.missed = 0;
+        buddy.missed_for = None;
+        buddy.streak_from = None;
+        says(buddy, peer, status, version, out);
+        conclude(buddy, now, peer, Liveness::Live, out);
+    }
+
+    /// A ping opened at `opened` was not answered in time.
+    pub fn missed(&mut self, now: Moment, peer: PeerId, opened: Moment, reason: Reason, out: &mut Vec<Change>) {
+        let silence = self.silence();
+        let Some(buddy) = self.buddies.get_mut(&peer) else { return };
+        // Pings opened before the last answer say nothing about now: the answer to a later one has come.
+        if buddy.answered_at.is_some_and(|a| a >= opened) {
+            return;
+        }
+        buddy.missed = buddy.missed.saturating_add(1);
+        buddy.missed_for = Some(reason);
+        let from = *buddy.streak_from.get_or_insert(opened);
+        if buddy.liveness == Some(Liveness::Left) {
+            return;
+        }
+        let silent = buddy.heard_at.is_none_or(|h| h < from && now.since(h) >= silence);
+        let gone = buddy.missed >= MISSED_GONE && silent;
+        let verdict = if gone { Liveness::Gone } else { Liveness::Overdue };
+        // Gone is not softened by one more miss, only by hearing something.
+        if buddy.liveness != Some(Liveness::Gone) || gone {
+            conclude(buddy, now, peer, verdict, out);
+        }
+        if verdict == Liveness::Overdue {
+            let retry = now + self.config.retry;
+            self.hasten(peer, retry);
+        }
+    }
+
+    /// Something authenticated came from it, at or after `now`'s connection began.
+    pub fn heard(&mut self, now: Moment, peer: PeerId, out: &mut Vec<Change>) {
+        let Some(buddy) = self.buddies.get_mut(&peer) else { return };
+        buddy.heard_at = Some(now);
+        if matches!(buddy.liveness, Some(Liveness::Gone | Liveness::Left)) {
+            conclude(buddy, now, peer, Liveness::Overdue, out);
+            self.hasten(peer, now);
+        }
+    }
+
+    /// A late pong: no answer in time, but what it says is news.
+    pub fn late(&mut self, now: Moment, peer: PeerId, status: Status, version: u64, out: &mut Vec<Change>) {
+        if let Some(buddy) = self.buddies.get_mut(&peer) {
+            says(buddy, peer, status, version, out);
+        }
+        self.heard(now, peer, out);
+    }
+
+    /// It said goodbye.
+    pub fn left(&mut self, now: Moment, peer: PeerId, out: &mut Vec<Change>) {
+        let pause = self.config.interval * LEFT_SLOWER;
+        let Some(buddy) = self.buddies.get_mut(&peer) else { return };
+        conclude(buddy, now, peer, Liveness::Left, out);
+        self.reschedule(peer, now + pause);
+    }
+
+    /// It is another start of the peer: its versions begin anew.
+    pub fn restarted(&mut self, peer: PeerId) {
+        if let Some(buddy) = self.buddies.get_mut(&peer) {
+            buddy.version = 0;
+        }
+    }
+
+    /// The longest silence of a buddy that is not yet gone.
+    pub fn silence(&self) -> Duration {
+        self.config.interval + self.config.interval / 10 + self.config.patience
+    }
+
+    fn pause(&self, buddy: &Buddy) -> Duration {
+        match buddy.liveness {
+            Some(Liveness::Left) => self.config.interval * LEFT_SLOWER,
+            Some(Liveness::Gone) => self.config.interval,
+            _ if buddy.missed > 0 => self.config.retry,
+            _ => self.config.interval,
+        }
+    }
+
+    fn reschedule(&mut self, peer: PeerId, when: Moment) {
+        if let Some(buddy) = self.buddies.get_mut(&peer) {
+            self.due.remove(&(buddy.due, peer));
+            buddy.due = when;
+            self.due.insert((when, peer));
+        }
+    }
+}
+
+fn conclude(buddy: &mut Buddy, now: Moment, peer: PeerId, to: Liveness, out: &mut Vec<Change>) {
+    let from = buddy.liveness;
+    if from != Some(to) {
+        buddy.liveness = Some(to);
+        buddy.since = now;
+        out.push(Change::Liveness { peer, from, to });
+    }
+}
+
+/// Takes what the buddy says of itself, unless it is older than what is known.
+fn says(buddy: &mut Buddy, peer: PeerId, status: Status, version: u64, out: &mut Vec<Change>) {
+    if version < buddy.version {
+        return;
+    }
+    buddy.version = version;
+    let from = buddy.status.replace(status);
+    if from != Some(status) {
+        out.push(Change::Status { peer, from, to: status });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const B: PeerId = PeerId::from_bytes([2; 16]);
+
+    fn at(ms: u64) -> Moment {
+        Moment::new(ms * 1_000_000, 0)
+    }
+
+    /// Runs a script: `12.5 pong`, `15 miss 10` (opened at 10), `20 heard`, `21 bye`, `22 late`; returns the conclusions
+    /// as they come.
+    fn check(script: &str, expected: &str) {
+        let mut minter = Minter::new([1; 32]);
+        let mut w = Watcher::new(WatcherConfig::default());
+        w.watch(at(0), B, &mut minter);
+        let mut seen = Vec::new();
+        for line in script.split('|') {
+            let mut words = line.split_whitespace();
+            let secs = |s: &str| at((s.parse::<f64>().unwrap() * 1e3) as u64);
+            let now = secs(words.next().unwrap());
+            let mut out = Vec::new();
+            match words.next().unwrap() {
+                "pong" => w.answered(now, B, Status::Online, 1, &mut out),
+                "miss" => w.missed(now, B, secs(words.next().unwrap()), Reason::NoAnswer, &mut out),
+                "heard" => w.heard(now, B, &mut out),
+                "bye" => w.left(now, B, &mut out),
+                "late" => w.late(now, B, Status::Busy, 2, &mut out),
+                other => panic!("{other}"),
+            }
+            for change in out {
+                let what = match change {
+                    Change::Liveness { to, .. } => to.as_str(),
+                    Change::Status { to, .. } => to.as_str(),
+                };
+                seen.push(format!("{} {what}", now.ns() as f64 / 1e9));
+            }
+        }
+        assert_eq!(seen.join(" | "), expected);
+    }
+
+    #[test]
+    fn a_silent_buddy_is_overdue_and_then_gone() {
+        check(
+            "0.1 pong | 15 miss 10 | 16 miss 11 | 17 miss 12 | 18 miss 13",
+            "0.1 online | 0.1 live | 15 overdue | 17 gone",
+        );
+    }
+
+    #[test]
+    fn one_that_is_still_heard_is_never_gone_and_goes_when_it_falls_silent() {
+        // One-way block: our pings are lost, its own arrive, the last at 18; silence is 16 s.
+        check(
+            "0.1 pong | 15 miss 10 | 15.5 heard | 16 miss 11 | 17 miss 12 | 18 heard | 19 miss 14 | 33.9 miss 28 | 34 miss 29",
+            "0.1 online | 0.1 live | 15 overdue",
+        );
+        check("0.1 pong | 15 miss 10 | 16 miss 11 | 17 miss 12 | 20 heard", "0.1 online | 0.1 live | 15 overdue | 17 gone | 20 overdue");
+    }
+
+    #[test]
+    fn a_goodbye_is_left_at_once_and_stays_so_until_it_is_heard_again() {
+        check(
+            "0.1 pong | 3 bye | 8 miss 3 | 9 miss 4 | 10 miss 5 | 60 heard | 61 pong",
+            "0.1 online | 0.1 live | 3 left | 60 overdue | 61 live",
+        );
+    }
+
+    #[test]
+    fn a_miss_from_before_the_last_answer_says_nothing() {
+        check("0.1 pong | 12 pong | 15 miss 10", "0.1 online | 0.1 live");
+    }
+
+    #[test]
+    fn a_late_pong_is_news_of_the_status_but_no_answer() {
+        check("0.1 pong | 15 miss 10 | 15.2 late", "0.1 online | 0.1 live | 15 overdue | 15.2 busy");
+    }
+
+    #[test]
+    fn never_heard_is_gone_after_three() {
+        check("5 miss 0 | 6 miss 1 | 7 miss 2", "5 overdue | 7 gone");
+    }
+
+    #[test]
+    fn buddies_do_not_align_and_a_miss_is_retried_each_second() {
+        let mut minter = Minter::new([3; 32]);
+        let mut w = Watcher::new(WatcherConfig::default());
+        let peers: Vec<PeerId> = (1..=50).map(|n| PeerId::from_bytes([n; 16])).collect();
+        peers.iter().for_each(|p| assert!(w.watch(at(0), *p, &mut minter)));
+        let (mut turns, mut out) = (BTreeMap::<PeerId, Vec<u64>>::new(), Vec::new());
+        for ms in 0..60_000 {
+            while let Some(p) = w.due(at(ms), &mut minter) {
+                turns.entry(p).or_default().push(ms);
+                w.answered(at(ms), p, Status::Online, 1, &mut out);
+            }
+        }
+        for t in turns.values() {
+            assert!((6..=8).contains(&t.len()), "{t:?}");
+            assert!(t[1..].windows(2).all(|w| (8_999..=11_001).contains(&(w[1] - w[0]))), "{t:?}");
+        }
+        let fullest = (0..60).map(|s| turns.values().flatten().filter(|ms| **ms / 1_000 == s && s > 1).count()).max();
+        assert!(fullest.unwrap() < 16, "{fullest:?}");
+        // One miss: its turn comes within 1.1 s, and again.
+        let p = peers[0];
+        w.missed(at(70_000), p, at(65_000), Reason::NoAnswer, &mut out);
+        assert!(w.buddy(p).unwrap().due <= at(71_000));
+        let turn = (70_000..).find(|ms| std::iter::from_fn(|| w.due(at(*ms), &mut minter)).any(|q| q == p)).unwrap();
+        assert!((900..=1_100).contains(&(w.buddy(p).unwrap().due.since(at(turn)).as_millis())));
+    }
+}
