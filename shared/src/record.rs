@@ -140,6 +140,26 @@ impl Reason {
     }
 }
 
+/// Why something could not be reached, for machines and for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Why {
+    pub reason: Reason,
+    /// What was wrong, and what to do.
+    pub text: String,
+}
+
+impl Why {
+    pub fn new(reason: Reason, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into() }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.as_str(), self.text)
+    }
+}
+
 /// A part of a transaction's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

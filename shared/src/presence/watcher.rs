@@ -344,7 +344,10 @@ mod tests {
             "0.1 pong | 15 miss 10 | 15.5 heard | 16 miss 11 | 17 miss 12 | 18 heard | 19 miss 14 | 33.9 miss 28 | 34 miss 29",
             "0.1 online | 0.1 live | 15 overdue",
         );
-        check("0.1 pong | 15 miss 10 | 16 miss 11 | 17 miss 12 | 20 heard", "0.1 online | 0.1 live | 15 overdue | 17 gone | 20 overdue");
+        check(
+            "0.1 pong | 15 miss 10 | 16 miss 11 | 17 miss 12 | 20 heard",
+            "0.1 online | 0.1 live | 15 overdue | 17 gone | 20 overdue",
+        );
     }
 
     #[test]

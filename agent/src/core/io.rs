@@ -1,0 +1,249 @@
+//! All that can happen to an agent's core, and all that it can ask for.
+
+use pams_shared::{
+    frame::{Ping, Pong, Profile, Report, ReportAck, Terms},
+    id::{Correlator, PeerId, ServerId},
+    moment::Moment,
+    record::{Record, Why},
+    status::{Liveness, Presence, Status},
+};
+
+/// Numbers the connections to peers, so that news of an old one is told from news of the present one.
+pub type LinkId = u64;
+
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Nothing happened but time.
+    Tick,
+    /// A ping was handed to the socket at `at`, which may be before now.
+    Sent {
+        correlator: Correlator,
+        at: Moment,
+    },
+    /// `arrived`: out of the kernel; `None`: not measured.
+    Ping {
+        from: PeerId,
+        ping: Ping,
+        arrived: Option<Moment>,
+    },
+    Pong {
+        from: PeerId,
+        pong: Pong,
+        arrived: Option<Moment>,
+        path_rtt_ns: Option<u64>,
+    },
+    /// A connection with this peer is ready: Hello was answered. It replaces any other.
+    LinkUp {
+        peer: PeerId,
+        link: LinkId,
+        epoch: u64,
+        clock_offset_ms: i64,
+    },
+    /// `restarted`: the other side lost the connection's state, so it runs and can be called again at once.
+    LinkDown {
+        peer: PeerId,
+        link: LinkId,
+        why: Why,
+        restarted: bool,
+    },
+    DialFailed {
+        peer: PeerId,
+        why: Why,
+    },
+    /// The peer said that it leaves.
+    Goodbye {
+        peer: PeerId,
+    },
+    /// Where the home says the peer is.
+    Resolved {
+        peer: PeerId,
+        found: Result<Vec<String>, Why>,
+    },
+    /// A frame was refused, with the label of its error.
+    FrameRejected {
+        from: Option<PeerId>,
+        label: &'static str,
+    },
+    Home(HomeInput),
+    Command(Command),
+}
+
+#[derive(Clone, Debug)]
+pub enum HomeInput {
+    /// A server's certificate is proven; it waits for Hello.
+    Reached {
+        server: ServerId,
+    },
+    Up {
+        terms: Terms,
+        observed: Option<String>,
+        clock_offset_ms: i64,
+    },
+    Down {
+        why: Why,
+    },
+    /// The report was handed to the stream.
+    Written {
+        batch: u64,
+    },
+    Acked(ReportAck),
+}
+
+#[derive(Clone, Debug)]
+pub enum Command {
+    Publish {
+        status: Status,
+        note: Option<String>,
+    },
+    /// One ping now, for a person or a program; answered by [`Output::Pinged`] with the same token.
+    Ping {
+        peer: PeerId,
+        token: u64,
+    },
+    /// Close what is open, report what there is, say goodbye.
+    Shutdown,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    Dial {
+        peer: PeerId,
+        addresses: Vec<String>,
+    },
+    /// Ask the home where the peer is.
+    Resolve {
+        peer: PeerId,
+    },
+    SendPing {
+        peer: PeerId,
+        ping: Ping,
+    },
+    SendPong {
+        peer: PeerId,
+        pong: Pong,
+    },
+    /// Say Hello to the home that was reached.
+    Greet {
+        attach: u64,
+        profile: Profile,
+    },
+    Report(Report),
+    /// To all consumers.
+    Record(Record),
+    Pinged {
+        token: u64,
+        result: Result<Record, Why>,
+    },
+    /// To be kept over restarts.
+    Published(Presence),
+    /// All is reported that can be: say goodbye to the home and all peers, and end.
+    Goodbye,
+    Notice(Notice),
+}
+
+/// What an operator may want to know: counted by metrics, printed by logs, asserted by tests.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    Liveness {
+        peer: PeerId,
+        from: Option<Liveness>,
+        to: Liveness,
+    },
+    Status {
+        peer: PeerId,
+        from: Option<Status>,
+        to: Status,
+    },
+    /// A pong after its deadline; total time in ns.
+    Late {
+        peer: PeerId,
+        total_ns: u64,
+    },
+    Duplicate {
+        peer: PeerId,
+    },
+    UnknownCorrelator {
+        peer: PeerId,
+    },
+    PoolFull {
+        peer: PeerId,
+    },
+    AnswersOverrun {
+        peer: PeerId,
+    },
+    /// Oldest records dropped from the backlog: the home was away for too long.
+    Shed {
+        records: u64,
+    },
+    LinkUp {
+        peer: PeerId,
+    },
+    LinkDown {
+        peer: PeerId,
+        why: Why,
+    },
+    DialFailed {
+        peer: PeerId,
+        why: Why,
+    },
+    HomeUp {
+        server: ServerId,
+    },
+    HomeDown {
+        why: Why,
+    },
+    /// The other clock is this much ahead of ours.
+    ClockOffset {
+        who: uuid::Uuid,
+        ms: i64,
+    },
+    /// The roster names this very peer; that buddy is left out.
+    RosterNamesSelf,
+    FrameRejected {
+        from: Option<PeerId>,
+        label: &'static str,
+    },
+}
+
+impl Notice {
+    /// Label of its counter.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Notice::Liveness { .. } => "liveness_changed",
+            Notice::Status { .. } => "status_changed",
+            Notice::Late { .. } => "late",
+            Notice::Duplicate { .. } => "duplicate",
+            Notice::UnknownCorrelator { .. } => "unknown_correlator",
+            Notice::PoolFull { .. } => "pool_full",
+            Notice::AnswersOverrun { .. } => "answers_overrun",
+            Notice::Shed { .. } => "shed",
+            Notice::LinkUp { .. } => "link_up",
+            Notice::LinkDown { .. } => "link_down",
+            Notice::DialFailed { .. } => "dial_failed",
+            Notice::HomeUp { .. } => "home_up",
+            Notice::HomeDown { .. } => "home_down",
+            Notice::ClockOffset { .. } => "clock_offset",
+            Notice::RosterNamesSelf => "roster_names_self",
+            Notice::FrameRejected { .. } => "frame_rejected",
+        }
+    }
+
+    pub const LABELS: [&'static str; 16] = [
+        "liveness_changed",
+        "status_changed",
+        "late",
+        "duplicate",
+        "unknown_correlator",
+        "pool_full",
+        "answers_overrun",
+        "shed",
+        "link_up",
+        "link_down",
+        "dial_failed",
+        "home_up",
+        "home_down",
+        "clock_offset",
+        "roster_names_self",
+        "frame_rejected",
+    ];
+}

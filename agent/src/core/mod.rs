@@ -1,0 +1,570 @@
+//! The agent's engine: watches buddies, answers pings, keeps the ledger and hands batches to the home.
+//!
+//! Drain rule: after each [`Agent::handle`] call [`Agent::poll`] until it gives `None`; then wait until [`Agent::deadline`]
+//! or the next input. No clock, no socket, no task, no randomness of its own: a run is a function of its seed and inputs.
+
+mod batcher;
+mod io;
+mod roster;
+mod view;
+
+use std::{collections::VecDeque, time::Duration};
+
+use pams_shared::{
+    frame::{Ping, Pong, Profile, Report, View as WireView},
+    id::{Correlator, Minter, PeerId, ServerId},
+    moment::Moment,
+    presence::{Answering, Change, Presentity, Watcher, WatcherConfig},
+    record::{Kind, Ledger, Outcome, Reason, Record, Why},
+    status::Presence,
+    transaction::{Answer, Closed, Pool},
+};
+
+use batcher::Batcher;
+pub use io::{Command, HomeInput, Input, LinkId, Notice, Output};
+use roster::{Reach, Roster};
+pub use view::{BuddyView, HomeView, LedgerView, View};
+
+/// Clocks that differ by more are told of.
+const CLOCK_OFFSET_TOLD: Duration = Duration::from_secs(60);
+/// How long a report waits for its acknowledgement.
+const REPORT_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    pub watcher: WatcherConfig,
+    pub buddies: Vec<BuddyConfig>,
+    /// As restored from the last run.
+    pub presence: Presence,
+    pub profile: Profile,
+    /// Transactions in flight at once.
+    pub pool_max: usize,
+    /// Records kept for the home while it is away.
+    pub backlog_max: usize,
+    /// Slows every pong down: tests and the demo play a busy peer with it.
+    pub answer_after: Duration,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            watcher: WatcherConfig::default(),
+            buddies: Vec::new(),
+            presence: Presence::default(),
+            profile: Profile::default(),
+            pool_max: 16_384,
+            backlog_max: 10_000,
+            answer_after: Duration::ZERO,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuddyConfig {
+    pub peer: PeerId,
+    pub name: Option<String>,
+    /// `host:port`; empty: the home is asked.
+    pub addresses: Vec<String>,
+}
+
+/// Why the core wants to be woken: for logs and tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    Ping,
+    Expire,
+    Answer,
+    Report,
+}
+
+/// What a transaction in the pool is for.
+#[derive(Debug)]
+enum Purpose {
+    Poll { opened: Moment },
+    Asked { token: u64 },
+    Report,
+}
+
+#[derive(Debug)]
+pub struct Agent {
+    me: PeerId,
+    epoch: u64,
+    minter: Minter,
+    pool: Pool<Purpose>,
+    watcher: Watcher,
+    patience: Duration,
+    presentity: Presentity,
+    roster: Roster,
+    batcher: Batcher,
+    profile: Profile,
+    home: Home,
+    last: std::collections::BTreeMap<PeerId, Record>,
+    changes: Vec<Change>,
+    out: VecDeque<Output>,
+    draining: bool,
+}
+
+#[derive(Debug, Default)]
+struct Home {
+    server: Option<ServerId>,
+    connected: bool,
+    attach: u64,
+    why: Option<Why>,
+    observed: Option<String>,
+    clock_offset_ms: Option<i64>,
+}
+
+impl Agent {
+    pub fn new(config: AgentConfig, me: PeerId, epoch: u64, seed: [u8; 32], now: Moment) -> Self {
+        let mut agent = Self {
+            me,
+            epoch,
+            minter: Minter::new(seed),
+            pool: Pool::new(config.pool_max, Kind::BUILT_IN),
+            watcher: Watcher::new(config.watcher),
+            patience: config.watcher.patience,
+            presentity: Presentity::new(config.presence, config.answer_after),
+            roster: Roster::default(),
+            batcher: Batcher::new(config.backlog_max),
+            profile: config.profile,
+            home: Home::default(),
+            last: Default::default(),
+            changes: Vec::new(),
+            out: VecDeque::new(),
+            draining: false,
+        };
+        for buddy in config.buddies {
+            let peer = buddy.peer;
+            if peer == me {
+                agent.notice(Notice::RosterNamesSelf);
+            } else if agent.watcher.watch(now, peer, &mut agent.minter) {
+                agent.roster.add_buddy(peer, buddy.name, buddy.addresses);
+            }
+        }
+        agent
+    }
+
+    pub fn handle(&mut self, now: Moment, input: Input) {
+        match input {
+            Input::Tick => {}
+            Input::Sent { correlator, at } => {
+                self.pool.sent(correlator, at);
+            }
+            Input::Ping { from, ping, arrived } => self.ping_came(now, from, ping, arrived),
+            Input::Pong { from, pong, arrived, path_rtt_ns } => self.pong_came(now, from, pong, arrived, path_rtt_ns),
+            Input::LinkUp { peer, link, epoch, clock_offset_ms } => {
+                self.link_up(now, peer, link, epoch, clock_offset_ms);
+            }
+            Input::LinkDown { peer, link, why, restarted } => self.link_down(now, peer, link, why, restarted),
+            Input::DialFailed { peer, why } => self.unreachable(now, peer, why),
+            Input::Goodbye { peer } => self.watcher.left(now, peer, &mut self.changes),
+            Input::Resolved { peer, found } => self.resolved(now, peer, found),
+            Input::FrameRejected { from, label } => self.notice(Notice::FrameRejected { from, label }),
+            Input::Home(input) => self.home(now, input),
+            Input::Command(command) => self.command(now, command),
+        }
+        self.turn(now);
+    }
+
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// The next moment at which something is to be done, and what.
+    pub fn deadline(&self) -> Option<(Moment, Due)> {
+        let polls = if self.draining { None } else { self.watcher.deadline() };
+        [
+            polls.map(|m| (m, Due::Ping)),
+            self.pool.deadline().map(|m| (m, Due::Expire)),
+            self.presentity.deadline().map(|m| (m, Due::Answer)),
+            self.batcher.deadline().map(|m| (m, Due::Report)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub fn presence(&self) -> &Presence {
+        self.presentity.presence()
+    }
+
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Everything for the home is acknowledged; after a shutdown, the moment to go.
+    pub fn is_settled(&self) -> bool {
+        self.batcher.is_settled()
+    }
+
+    /// The ledger of each kind, for the metrics.
+    pub fn ledgers(&self) -> Vec<(Kind, Ledger)> {
+        self.pool.ledgers()
+    }
+
+    pub fn view(&self, now: Moment) -> View {
+        View {
+            peer: self.me,
+            epoch: self.epoch,
+            presence: self.presence().clone(),
+            home: HomeView {
+                connected: self.home.connected,
+                server: self.home.server,
+                why: self.home.why.clone(),
+                observed: self.home.observed.clone(),
+                clock_offset_ms: self.home.clock_offset_ms,
+                attach: self.home.attach,
+                backlog: self.batcher.backlog(),
+                unacked: self.batcher.unacked(),
+                shed: self.batcher.shed(),
+            },
+            buddies: self.watcher.buddies().map(|(peer, _)| self.buddy_view(now, peer)).collect(),
+            ledgers: self.pool.ledgers().into_iter().map(|(kind, ledger)| LedgerView { kind, ledger }).collect(),
+            links: self.roster.links(),
+        }
+    }
+
+    fn buddy_view(&self, now: Moment, peer: PeerId) -> BuddyView {
+        let (buddy, contact) = (self.watcher.buddy(peer), self.roster.contact(peer));
+        let missed_for = buddy.and_then(|b| b.missed_for);
+        let why = contact.and_then(|c| c.why.clone());
+        BuddyView {
+            peer,
+            name: contact.and_then(|c| c.name.clone()),
+            addresses: contact.map(|c| c.addresses.clone()).unwrap_or_default(),
+            connected: contact.is_some_and(|c| matches!(c.link, roster::Link::Up(_))),
+            liveness: buddy.and_then(|b| b.liveness),
+            liveness_s: buddy.map_or(0.0, |b| view::seconds(now.since(b.since))),
+            status: buddy.and_then(|b| b.status),
+            missed: buddy.map_or(0, |b| b.missed),
+            hears: buddy.is_some_and(|b| b.hears()),
+            is_heard: buddy.is_some_and(|b| b.is_heard()),
+            heard_s: buddy.and_then(|b| b.heard_at).map(|h| view::seconds(now.since(h))),
+            why: why.or_else(|| missed_for.map(|reason| Why::new(reason, missed_text(reason)))),
+            clock_offset_ms: contact.and_then(|c| c.clock_offset_ms),
+            last: self.last.get(&peer).cloned(),
+        }
+    }
+
+    // What came from peers.
+
+    fn ping_came(&mut self, now: Moment, from: PeerId, ping: Ping, arrived: Option<Moment>) {
+        self.watcher.heard(now, from, &mut self.changes);
+        match self.presentity.answer(now, from, ping, arrived) {
+            Answering::Now(pong) => self.out.push_back(Output::SendPong { peer: from, pong }),
+            Answering::Later => {}
+            Answering::Overrun => self.notice(Notice::AnswersOverrun { peer: from }),
+        }
+    }
+
+    fn pong_came(&mut self, now: Moment, from: PeerId, pong: Pong, arrived: Option<Moment>, path_rtt_ns: Option<u64>) {
+        let answer = Answer { arrived, hold_ns: pong.hold_ns, status: Some(pong.status), path_rtt_ns };
+        match self.pool.close(now, pong.correlator, from.0, answer) {
+            Closed::Good(record, purpose) => {
+                self.watcher.answered(now, from, pong.status, pong.version, &mut self.changes);
+                if self.watcher.buddy(from).is_some() {
+                    self.last.insert(from, (*record).clone());
+                }
+                self.ended(now, *record, purpose);
+            }
+            Closed::Late { total_ns } => {
+                self.watcher.late(now, from, pong.status, pong.version, &mut self.changes);
+                self.notice(Notice::Late { peer: from, total_ns });
+            }
+            Closed::Duplicate => self.notice(Notice::Duplicate { peer: from }),
+            Closed::Stranger => self.notice(Notice::UnknownCorrelator { peer: from }),
+        }
+    }
+
+    // Connections.
+
+    fn link_up(&mut self, now: Moment, peer: PeerId, link: LinkId, epoch: u64, clock_offset_ms: i64) {
+        let held = self.roster.up(peer, link);
+        if let Some(contact) = self.roster.contact_mut(peer) {
+            contact.clock_offset_ms = Some(clock_offset_ms);
+            if epoch > contact.epoch {
+                contact.epoch = epoch;
+                self.watcher.restarted(peer);
+            }
+        }
+        self.tell_clock(peer.0, clock_offset_ms);
+        self.watcher.heard(now, peer, &mut self.changes);
+        self.notice(Notice::LinkUp { peer });
+        for correlator in held {
+            self.out.push_back(Output::SendPing { peer, ping: Ping { correlator } });
+        }
+    }
+
+    fn link_down(&mut self, now: Moment, peer: PeerId, link: LinkId, why: Why, restarted: bool) {
+        if !self.roster.down(peer, link, why.clone()) {
+            return;
+        }
+        if restarted {
+            self.watcher.hasten(peer, now);
+        }
+        self.notice(Notice::LinkDown { peer, why });
+    }
+
+    fn unreachable(&mut self, now: Moment, peer: PeerId, why: Why) {
+        let held = self.roster.failed(peer, why.clone());
+        self.notice(Notice::DialFailed { peer, why: why.clone() });
+        // Refusals are final. Otherwise whoever asks is told at once, and for polls the next dial may yet come in time.
+        let (end, hold): (Vec<_>, Vec<_>) = held.into_iter().partition(|c| {
+            why.reason.outcome() == Outcome::Failed || matches!(self.pool.context(*c), Some(Purpose::Asked { .. }))
+        });
+        self.roster.hold(peer, hold);
+        let reason = if why.reason.outcome() == Outcome::Failed { why.reason } else { Reason::NotSent };
+        for correlator in end {
+            self.fail(now, correlator, reason);
+        }
+    }
+
+    fn resolved(&mut self, now: Moment, peer: PeerId, found: Result<Vec<String>, Why>) {
+        match found {
+            Ok(addresses) if self.roster.resolved(peer, &addresses) => {
+                self.out.push_back(Output::Dial { peer, addresses });
+            }
+            Ok(_) => {
+                let text = "the home knows no address of this peer: has its agent ever joined?";
+                self.unreachable(now, peer, Why::new(Reason::NotSent, text));
+            }
+            Err(why) => self.unreachable(now, peer, why),
+        }
+    }
+
+    // The home.
+
+    fn home(&mut self, now: Moment, input: HomeInput) {
+        match input {
+            HomeInput::Reached { server } => {
+                if self.home.server != Some(server) {
+                    self.home.server = Some(server);
+                    self.home.attach += 1;
+                }
+                self.out.push_back(Output::Greet { attach: self.home.attach, profile: self.profile.clone() });
+            }
+            HomeInput::Up { terms, observed, clock_offset_ms } => {
+                self.home.connected = true;
+                self.home.why = None;
+                self.home.observed = observed;
+                self.home.clock_offset_ms = Some(clock_offset_ms);
+                let Some(server) = self.home.server else { return };
+                self.tell_clock(server.0, clock_offset_ms);
+                self.notice(Notice::HomeUp { server });
+                // This home may know nothing of us: tell it what is, not only what changes.
+                self.batcher.change(self.presentity.presence().clone());
+                let buddies: Vec<PeerId> = self.watcher.buddies().map(|(p, _)| p).collect();
+                buddies.into_iter().for_each(|p| self.batcher.view(p));
+                let ended = self.batcher.attach(now, terms.applied_batch, Duration::from_millis(terms.pace_ms.max(1)));
+                self.reported(now, ended);
+            }
+            HomeInput::Down { why } => {
+                let was = std::mem::replace(&mut self.home.connected, false);
+                self.batcher.detach();
+                if was || self.home.why.as_ref() != Some(&why) {
+                    self.notice(Notice::HomeDown { why: why.clone() });
+                }
+                self.home.why = Some(why);
+            }
+            HomeInput::Written { batch } => {
+                if let Some(correlator) = self.batcher.correlator(batch) {
+                    self.pool.sent(correlator, now);
+                }
+            }
+            HomeInput::Acked(ack) => {
+                self.batcher.pace(Duration::from_millis(ack.pace_ms.max(1)));
+                let ended = self.batcher.acked(ack.batch);
+                self.reported(now, ended);
+            }
+        }
+    }
+
+    /// The transactions of acknowledged batches end.
+    fn reported(&mut self, now: Moment, ended: Vec<Correlator>) {
+        let Some(server) = self.home.server else { return };
+        for correlator in ended {
+            if let Closed::Good(record, purpose) = self.pool.close(now, correlator, server.0, Answer::default()) {
+                self.ended(now, *record, purpose);
+            }
+        }
+    }
+
+    fn report(&mut self, now: Moment) {
+        while let Some(batch) = self.batcher.next(now) {
+            let (number, timed) = (batch.number, batch.correlator);
+            let mut report = Report {
+                batch: number,
+                changes: batch.changes.clone(),
+                records: batch.records.clone(),
+                ..Report::default()
+            };
+            let views = batch.views.clone();
+            // A replay goes on with its transaction; one whose transaction ran out gets a new one.
+            let running = timed.is_some_and(|c| self.pool.context(c).is_some());
+            if !running
+                && !self.draining
+                && let Some(server) = self.home.server
+            {
+                let correlator = self.minter.correlator(now);
+                let opened = self.pool.open(now, Kind::Report, server.0, correlator, REPORT_PATIENCE, Purpose::Report);
+                self.batcher.timed_by(number, opened.is_ok().then_some(correlator));
+            }
+            report.views = views.into_iter().map(|p| self.wire_view(p)).collect();
+            report.totals = self.pool.ledgers();
+            report.shed = self.batcher.shed();
+            self.out.push_back(Output::Report(report));
+        }
+    }
+
+    fn wire_view(&self, peer: PeerId) -> WireView {
+        let buddy = self.watcher.buddy(peer);
+        WireView {
+            peer,
+            liveness: buddy.and_then(|b| b.liveness),
+            status: buddy.and_then(|b| b.status),
+            missed: buddy.map_or(0, |b| b.missed),
+            hears: buddy.is_some_and(|b| b.hears()),
+            heard: buddy.is_some_and(|b| b.is_heard()),
+            dropped: buddy.is_none(),
+        }
+    }
+
+    // Commands.
+
+    fn command(&mut self, now: Moment, command: Command) {
+        match command {
+            Command::Publish { status, note } => {
+                if let Some(presence) = self.presentity.publish(now, status, note.as_deref()) {
+                    let presence = presence.clone();
+                    self.batcher.change(presence.clone());
+                    self.out.push_back(Output::Published(presence));
+                }
+            }
+            Command::Ping { peer, token } => self.ping(now, peer, Purpose::Asked { token }),
+            Command::Shutdown => {
+                self.draining = true;
+                while let Some((record, purpose)) = self.pool.abandon() {
+                    self.ended(now, record, purpose);
+                }
+                self.batcher.drain();
+                self.report(now);
+                self.out.push_back(Output::Goodbye);
+            }
+        }
+    }
+
+    /// Opens a ping and lets it leave, now or when there is a connection.
+    fn ping(&mut self, now: Moment, peer: PeerId, purpose: Purpose) {
+        let correlator = self.minter.correlator(now);
+        let token = if let Purpose::Asked { token } = purpose { Some(token) } else { None };
+        if self.pool.open(now, Kind::Ping, peer.0, correlator, self.patience, purpose).is_err() {
+            self.notice(Notice::PoolFull { peer });
+            if let Some(token) = token {
+                let why = Why::new(Reason::NotSent, "too many transactions are in flight; try again in a moment");
+                self.out.push_back(Output::Pinged { token, result: Err(why) });
+            }
+            return;
+        }
+        match self.roster.reach(peer, correlator) {
+            Some(Reach::Send) => self.out.push_back(Output::SendPing { peer, ping: Ping { correlator } }),
+            Some(Reach::Dial(addresses)) => self.out.push_back(Output::Dial { peer, addresses }),
+            Some(Reach::Resolve) => self.out.push_back(Output::Resolve { peer }),
+            Some(Reach::Wait) => {}
+            None => self.fail(now, correlator, Reason::NotSent),
+        }
+    }
+
+    // What time brings, and how things end.
+
+    /// Everything that is due now. After each input, so that no deadline is overtaken by news.
+    fn turn(&mut self, now: Moment) {
+        while let Some((record, purpose)) = self.pool.expire(now) {
+            self.roster.release(PeerId(record.target), record.correlator);
+            self.ended(now, record, purpose);
+        }
+        while let Some((peer, pong)) = self.presentity.due(now) {
+            self.out.push_back(Output::SendPong { peer, pong });
+        }
+        if !self.draining {
+            while let Some(peer) = self.watcher.due(now, &mut self.minter) {
+                self.ping(now, peer, Purpose::Poll { opened: now });
+            }
+        }
+        self.tell_changes();
+        self.report(now);
+    }
+
+    fn fail(&mut self, now: Moment, correlator: Correlator, reason: Reason) {
+        if let Some((record, purpose)) = self.pool.fail(correlator, reason) {
+            self.ended(now, record, purpose);
+        }
+    }
+
+    /// A transaction ended: whoever waits for it is told, and all consumers get the record.
+    fn ended(&mut self, now: Moment, record: Record, purpose: Purpose) {
+        let peer = PeerId(record.target);
+        match purpose {
+            Purpose::Poll { opened } => {
+                if let Some(reason) = record.reason.filter(|r| r.outcome() != Outcome::Unknown) {
+                    self.watcher.missed(now, peer, opened, reason, &mut self.changes);
+                }
+            }
+            Purpose::Asked { token } => {
+                let result = match record.reason {
+                    None => Ok(record.clone()),
+                    Some(reason) => {
+                        let known = self.roster.contact(peer).and_then(|c| c.why.clone());
+                        let text = known.map_or_else(|| missed_text(reason).to_owned(), |w| w.text);
+                        Err(Why::new(reason, text))
+                    }
+                };
+                self.out.push_back(Output::Pinged { token, result });
+            }
+            Purpose::Report => {}
+        }
+        // A report about reports would cause the next one, for ever; their totals travel.
+        if record.kind != Kind::Report {
+            let shed = self.batcher.record(record.clone());
+            if shed > 0 {
+                self.notice(Notice::Shed { records: shed });
+            }
+        }
+        self.out.push_back(Output::Record(record));
+    }
+
+    fn tell_changes(&mut self) {
+        for change in std::mem::take(&mut self.changes) {
+            let (peer, notice) = match change {
+                Change::Liveness { peer, from, to } => (peer, Notice::Liveness { peer, from, to }),
+                Change::Status { peer, from, to } => (peer, Notice::Status { peer, from, to }),
+            };
+            self.batcher.view(peer);
+            self.notice(notice);
+        }
+    }
+
+    fn tell_clock(&mut self, who: uuid::Uuid, ms: i64) {
+        if Duration::from_millis(ms.unsigned_abs()) > CLOCK_OFFSET_TOLD {
+            self.notice(Notice::ClockOffset { who, ms });
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.out.push_back(Output::Notice(notice));
+    }
+}
+
+const fn missed_text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NoAnswer => "sent, and no answer came in time: the peer is down, or a packet was lost either way",
+        Reason::NotSent => "no connection came about in time: is its agent running, and is the UDP port open?",
+        Reason::Cancelled => "given up by the caller",
+        Reason::Refused => "the peer turned us away",
+        Reason::Certificate => "a certificate was not accepted",
+        Reason::Clock => "a certificate was not accepted because one of the clocks is off",
+        Reason::Shutdown => "this agent is stopping",
+        Reason::Crash => "the agent died while it was in flight",
+    }
+}
+
+#[cfg(test)]
+mod tests;
