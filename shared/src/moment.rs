@@ -45,8 +45,8 @@ impl Add<Duration> for Moment {
     type Output = Moment;
 
     fn add(self, d: Duration) -> Moment {
-        let ns = nanos(d);
-        Moment { ns: self.ns.saturating_add(ns), wall_ms: self.wall_ms.saturating_add(ns / 1_000_000) }
+        let (ns, wall_ms) = (nanos(d), nanos(d) / 1_000_000);
+        Moment { ns: self.ns.saturating_add(ns), wall_ms: self.wall_ms.saturating_add(wall_ms) }
     }
 }
 

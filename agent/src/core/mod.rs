@@ -4,6 +4,7 @@
 //! or the next input. No clock, no socket, no task, no randomness of its own: a run is a function of its seed and inputs.
 
 mod batcher;
+mod home;
 mod io;
 mod roster;
 mod view;
@@ -11,8 +12,8 @@ mod view;
 use std::{collections::VecDeque, time::Duration};
 
 use pams_shared::{
-    frame::{Ping, Pong, Profile, Report, View as WireView},
-    id::{Correlator, Minter, PeerId, ServerId},
+    frame::{Ping, Pong, Profile},
+    id::{Correlator, Minter, PeerId},
     moment::Moment,
     presence::{Answering, Change, Presentity, Watcher, WatcherConfig},
     record::{Kind, Ledger, Outcome, Reason, Record, Why},
@@ -21,14 +22,13 @@ use pams_shared::{
 };
 
 use batcher::Batcher;
+use home::Home;
 pub use io::{Command, HomeInput, Input, LinkId, Notice, Output};
 use roster::{Reach, Roster};
 pub use view::{BuddyView, HomeView, LedgerView, View};
 
 /// Clocks that differ by more are told of.
 const CLOCK_OFFSET_TOLD: Duration = Duration::from_secs(60);
-/// How long a report waits for its acknowledgement.
-const REPORT_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -101,16 +101,6 @@ pub struct Agent {
     changes: Vec<Change>,
     out: VecDeque<Output>,
     draining: bool,
-}
-
-#[derive(Debug, Default)]
-struct Home {
-    server: Option<ServerId>,
-    connected: bool,
-    attach: u64,
-    why: Option<Why>,
-    observed: Option<String>,
-    clock_offset_ms: Option<i64>,
 }
 
 impl Agent {
@@ -201,50 +191,6 @@ impl Agent {
         self.pool.ledgers()
     }
 
-    pub fn view(&self, now: Moment) -> View {
-        View {
-            peer: self.me,
-            epoch: self.epoch,
-            presence: self.presence().clone(),
-            home: HomeView {
-                connected: self.home.connected,
-                server: self.home.server,
-                why: self.home.why.clone(),
-                observed: self.home.observed.clone(),
-                clock_offset_ms: self.home.clock_offset_ms,
-                attach: self.home.attach,
-                backlog: self.batcher.backlog(),
-                unacked: self.batcher.unacked(),
-                shed: self.batcher.shed(),
-            },
-            buddies: self.watcher.buddies().map(|(peer, _)| self.buddy_view(now, peer)).collect(),
-            ledgers: self.pool.ledgers().into_iter().map(|(kind, ledger)| LedgerView { kind, ledger }).collect(),
-            links: self.roster.links(),
-        }
-    }
-
-    fn buddy_view(&self, now: Moment, peer: PeerId) -> BuddyView {
-        let (buddy, contact) = (self.watcher.buddy(peer), self.roster.contact(peer));
-        let missed_for = buddy.and_then(|b| b.missed_for);
-        let why = contact.and_then(|c| c.why.clone());
-        BuddyView {
-            peer,
-            name: contact.and_then(|c| c.name.clone()),
-            addresses: contact.map(|c| c.addresses.clone()).unwrap_or_default(),
-            connected: contact.is_some_and(|c| matches!(c.link, roster::Link::Up(_))),
-            liveness: buddy.and_then(|b| b.liveness),
-            liveness_s: buddy.map_or(0.0, |b| view::seconds(now.since(b.since))),
-            status: buddy.and_then(|b| b.status),
-            missed: buddy.map_or(0, |b| b.missed),
-            hears: buddy.is_some_and(|b| b.hears()),
-            is_heard: buddy.is_some_and(|b| b.is_heard()),
-            heard_s: buddy.and_then(|b| b.heard_at).map(|h| view::seconds(now.since(h))),
-            why: why.or_else(|| missed_for.map(|reason| Why::new(reason, missed_text(reason)))),
-            clock_offset_ms: contact.and_then(|c| c.clock_offset_ms),
-            last: self.last.get(&peer).cloned(),
-        }
-    }
-
     // What came from peers.
 
     fn ping_came(&mut self, now: Moment, from: PeerId, ping: Ping, arrived: Option<Moment>) {
@@ -328,103 +274,6 @@ impl Agent {
                 self.unreachable(now, peer, Why::new(Reason::NotSent, text));
             }
             Err(why) => self.unreachable(now, peer, why),
-        }
-    }
-
-    // The home.
-
-    fn home(&mut self, now: Moment, input: HomeInput) {
-        match input {
-            HomeInput::Reached { server } => {
-                if self.home.server != Some(server) {
-                    self.home.server = Some(server);
-                    self.home.attach += 1;
-                }
-                self.out.push_back(Output::Greet { attach: self.home.attach, profile: self.profile.clone() });
-            }
-            HomeInput::Up { terms, observed, clock_offset_ms } => {
-                self.home.connected = true;
-                self.home.why = None;
-                self.home.observed = observed;
-                self.home.clock_offset_ms = Some(clock_offset_ms);
-                let Some(server) = self.home.server else { return };
-                self.tell_clock(server.0, clock_offset_ms);
-                self.notice(Notice::HomeUp { server });
-                // This home may know nothing of us: tell it what is, not only what changes.
-                self.batcher.change(self.presentity.presence().clone());
-                let buddies: Vec<PeerId> = self.watcher.buddies().map(|(p, _)| p).collect();
-                buddies.into_iter().for_each(|p| self.batcher.view(p));
-                let ended = self.batcher.attach(now, terms.applied_batch, Duration::from_millis(terms.pace_ms.max(1)));
-                self.reported(now, ended);
-            }
-            HomeInput::Down { why } => {
-                let was = std::mem::replace(&mut self.home.connected, false);
-                self.batcher.detach();
-                if was || self.home.why.as_ref() != Some(&why) {
-                    self.notice(Notice::HomeDown { why: why.clone() });
-                }
-                self.home.why = Some(why);
-            }
-            HomeInput::Written { batch } => {
-                if let Some(correlator) = self.batcher.correlator(batch) {
-                    self.pool.sent(correlator, now);
-                }
-            }
-            HomeInput::Acked(ack) => {
-                self.batcher.pace(Duration::from_millis(ack.pace_ms.max(1)));
-                let ended = self.batcher.acked(ack.batch);
-                self.reported(now, ended);
-            }
-        }
-    }
-
-    /// The transactions of acknowledged batches end.
-    fn reported(&mut self, now: Moment, ended: Vec<Correlator>) {
-        let Some(server) = self.home.server else { return };
-        for correlator in ended {
-            if let Closed::Good(record, purpose) = self.pool.close(now, correlator, server.0, Answer::default()) {
-                self.ended(now, *record, purpose);
-            }
-        }
-    }
-
-    fn report(&mut self, now: Moment) {
-        while let Some(batch) = self.batcher.next(now) {
-            let (number, timed) = (batch.number, batch.correlator);
-            let mut report = Report {
-                batch: number,
-                changes: batch.changes.clone(),
-                records: batch.records.clone(),
-                ..Report::default()
-            };
-            let views = batch.views.clone();
-            // A replay goes on with its transaction; one whose transaction ran out gets a new one.
-            let running = timed.is_some_and(|c| self.pool.context(c).is_some());
-            if !running
-                && !self.draining
-                && let Some(server) = self.home.server
-            {
-                let correlator = self.minter.correlator(now);
-                let opened = self.pool.open(now, Kind::Report, server.0, correlator, REPORT_PATIENCE, Purpose::Report);
-                self.batcher.timed_by(number, opened.is_ok().then_some(correlator));
-            }
-            report.views = views.into_iter().map(|p| self.wire_view(p)).collect();
-            report.totals = self.pool.ledgers();
-            report.shed = self.batcher.shed();
-            self.out.push_back(Output::Report(report));
-        }
-    }
-
-    fn wire_view(&self, peer: PeerId) -> WireView {
-        let buddy = self.watcher.buddy(peer);
-        WireView {
-            peer,
-            liveness: buddy.and_then(|b| b.liveness),
-            status: buddy.and_then(|b| b.status),
-            missed: buddy.map_or(0, |b| b.missed),
-            hears: buddy.is_some_and(|b| b.hears()),
-            heard: buddy.is_some_and(|b| b.is_heard()),
-            dropped: buddy.is_none(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Timelines in virtual time: inputs go in with `<`, what comes out is written with `>`.
 
 use pams_shared::{
-    frame::{ReportAck, Terms},
+    frame::{Report, ReportAck, Terms},
+    id::ServerId,
     record::Stage,
     status::Status,
 };

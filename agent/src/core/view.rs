@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use pams_shared::{
     id::{PeerId, ServerId},
+    moment::Moment,
     record::{Kind, Ledger, Record, Why},
     status::{Liveness, Presence, Status},
 };
 use serde::Serialize;
+
+use super::{Agent, missed_text, roster::Link};
 
 #[derive(Clone, Debug, Serialize)]
 pub struct View {
@@ -83,6 +86,52 @@ pub struct BuddyView {
     pub last: Option<Record>,
 }
 
-pub(super) fn seconds(d: Duration) -> f64 {
+impl Agent {
+    pub fn view(&self, now: Moment) -> View {
+        View {
+            peer: self.me,
+            epoch: self.epoch,
+            presence: self.presence().clone(),
+            home: HomeView {
+                connected: self.home.connected,
+                server: self.home.server,
+                why: self.home.why.clone(),
+                observed: self.home.observed.clone(),
+                clock_offset_ms: self.home.clock_offset_ms,
+                attach: self.home.attach,
+                backlog: self.batcher.backlog(),
+                unacked: self.batcher.unacked(),
+                shed: self.batcher.shed(),
+            },
+            buddies: self.watcher.buddies().map(|(peer, _)| self.buddy_view(now, peer)).collect(),
+            ledgers: self.pool.ledgers().into_iter().map(|(kind, ledger)| LedgerView { kind, ledger }).collect(),
+            links: self.roster.links(),
+        }
+    }
+
+    fn buddy_view(&self, now: Moment, peer: PeerId) -> BuddyView {
+        let (buddy, contact) = (self.watcher.buddy(peer), self.roster.contact(peer));
+        let missed_for = buddy.and_then(|b| b.missed_for);
+        let why = contact.and_then(|c| c.why.clone());
+        BuddyView {
+            peer,
+            name: contact.and_then(|c| c.name.clone()),
+            addresses: contact.map(|c| c.addresses.clone()).unwrap_or_default(),
+            connected: contact.is_some_and(|c| matches!(c.link, Link::Up(_))),
+            liveness: buddy.and_then(|b| b.liveness),
+            liveness_s: buddy.map_or(0.0, |b| seconds(now.since(b.since))),
+            status: buddy.and_then(|b| b.status),
+            missed: buddy.map_or(0, |b| b.missed),
+            hears: buddy.is_some_and(|b| b.hears()),
+            is_heard: buddy.is_some_and(|b| b.is_heard()),
+            heard_s: buddy.and_then(|b| b.heard_at).map(|h| seconds(now.since(h))),
+            why: why.or_else(|| missed_for.map(|reason| Why::new(reason, missed_text(reason)))),
+            clock_offset_ms: contact.and_then(|c| c.clock_offset_ms),
+            last: self.last.get(&peer).cloned(),
+        }
+    }
+}
+
+fn seconds(d: Duration) -> f64 {
     (d.as_secs_f64() * 1e3).round() / 1e3
 }

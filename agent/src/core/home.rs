@@ -1,0 +1,123 @@
+//! The agent's side of its home: what it is told on arrival, the reports and their acknowledgements.
+
+use std::time::Duration;
+
+use pams_shared::{
+    frame::{Report, View as WireView},
+    id::{Correlator, PeerId, ServerId},
+    moment::Moment,
+    record::{Kind, Why},
+    transaction::{Answer, Closed},
+};
+
+use super::{Agent, HomeInput, Notice, Output, Purpose};
+
+/// How long a report waits for its acknowledgement.
+const REPORT_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+pub(super) struct Home {
+    pub server: Option<ServerId>,
+    pub connected: bool,
+    pub attach: u64,
+    pub why: Option<Why>,
+    pub observed: Option<String>,
+    pub clock_offset_ms: Option<i64>,
+}
+
+impl Agent {
+    pub(super) fn home(&mut self, now: Moment, input: HomeInput) {
+        match input {
+            HomeInput::Reached { server } => {
+                if self.home.server != Some(server) {
+                    self.home.server = Some(server);
+                    self.home.attach += 1;
+                }
+                self.out.push_back(Output::Greet { attach: self.home.attach, profile: self.profile.clone() });
+            }
+            HomeInput::Up { terms, observed, clock_offset_ms } => {
+                self.home.connected = true;
+                self.home.why = None;
+                self.home.observed = observed;
+                self.home.clock_offset_ms = Some(clock_offset_ms);
+                let Some(server) = self.home.server else { return };
+                self.tell_clock(server.0, clock_offset_ms);
+                self.notice(Notice::HomeUp { server });
+                // This home may know nothing of us: tell it what is, not only what changes.
+                self.batcher.change(self.presentity.presence().clone());
+                let buddies: Vec<PeerId> = self.watcher.buddies().map(|(p, _)| p).collect();
+                buddies.into_iter().for_each(|p| self.batcher.view(p));
+                let ended = self.batcher.attach(now, terms.applied_batch, Duration::from_millis(terms.pace_ms.max(1)));
+                self.reported(now, ended);
+            }
+            HomeInput::Down { why } => {
+                let was = std::mem::replace(&mut self.home.connected, false);
+                self.batcher.detach();
+                if was || self.home.why.as_ref() != Some(&why) {
+                    self.notice(Notice::HomeDown { why: why.clone() });
+                }
+                self.home.why = Some(why);
+            }
+            HomeInput::Written { batch } => {
+                if let Some(correlator) = self.batcher.correlator(batch) {
+                    self.pool.sent(correlator, now);
+                }
+            }
+            HomeInput::Acked(ack) => {
+                self.batcher.pace(Duration::from_millis(ack.pace_ms.max(1)));
+                let ended = self.batcher.acked(ack.batch);
+                self.reported(now, ended);
+            }
+        }
+    }
+
+    /// The transactions of acknowledged batches end.
+    fn reported(&mut self, now: Moment, ended: Vec<Correlator>) {
+        let Some(server) = self.home.server else { return };
+        for correlator in ended {
+            if let Closed::Good(record, purpose) = self.pool.close(now, correlator, server.0, Answer::default()) {
+                self.ended(now, *record, purpose);
+            }
+        }
+    }
+
+    pub(super) fn report(&mut self, now: Moment) {
+        while let Some(batch) = self.batcher.next(now) {
+            let (number, timed) = (batch.number, batch.correlator);
+            let mut report = Report {
+                batch: number,
+                changes: batch.changes.clone(),
+                records: batch.records.clone(),
+                ..Report::default()
+            };
+            let views = batch.views.clone();
+            // A replay goes on with its transaction; one whose transaction ran out gets a new one.
+            let running = timed.is_some_and(|c| self.pool.context(c).is_some());
+            if !running
+                && !self.draining
+                && let Some(server) = self.home.server
+            {
+                let correlator = self.minter.correlator(now);
+                let opened = self.pool.open(now, Kind::Report, server.0, correlator, REPORT_PATIENCE, Purpose::Report);
+                self.batcher.timed_by(number, opened.is_ok().then_some(correlator));
+            }
+            report.views = views.into_iter().map(|p| self.wire_view(p)).collect();
+            report.totals = self.pool.ledgers();
+            report.shed = self.batcher.shed();
+            self.out.push_back(Output::Report(report));
+        }
+    }
+
+    fn wire_view(&self, peer: PeerId) -> WireView {
+        let buddy = self.watcher.buddy(peer);
+        WireView {
+            peer,
+            liveness: buddy.and_then(|b| b.liveness),
+            status: buddy.and_then(|b| b.status),
+            missed: buddy.map_or(0, |b| b.missed),
+            hears: buddy.is_some_and(|b| b.hears()),
+            heard: buddy.is_some_and(|b| b.is_heard()),
+            dropped: buddy.is_none(),
+        }
+    }
+}
