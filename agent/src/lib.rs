@@ -1,1 +1,7 @@
+//! The PAMS agent: sits beside a P2P application, exchanges pings with its buddies over QUIC, times every exchange by stage
+//! and reports to its home.
+//!
+//! [`core`] decides, in virtual time; [`shell`] owns clocks, sockets and tasks.
+
 pub mod core;
+pub mod shell;

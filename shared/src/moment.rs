@@ -45,8 +45,7 @@ impl Add<Duration> for Moment {
     type Output = Moment;
 
     fn add(self, d: Duration) -> Moment {
-        let (ns, wall_ms) = (nanos(d), nanos(d) / 1_000_000);
-        Moment { ns: self.ns.saturating_add(ns), wall_ms: self.wall_ms.saturating_add(wall_ms) }
+        Moment { ns: self.ns.saturating_add(nanos(d)), wall_ms: self.wall_ms.saturating_add(millis(d)) }
     }
 }
 
@@ -74,6 +73,11 @@ impl Ord for Moment {
     fn cmp(&self, other: &Self) -> Ordering {
         self.ns.cmp(&other.ns)
     }
+}
+
+/// A duration in whole milliseconds, saturating.
+pub fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A duration in whole nanoseconds, saturating at 584 years.

@@ -1,0 +1,84 @@
+//! How everything beside the loop talks to it: the control socket, `/metrics`, an application that carries the agent as a
+//! library. A bounded queue of requests, each with the place for its answer.
+
+use pams_shared::{
+    frame::Entry,
+    id::PeerId,
+    record::{Record, Why},
+    status::{Presence, Status},
+};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::View;
+
+/// Requests that may wait for the loop; beyond, callers wait in turn.
+const REQUESTS_MAX: usize = 256;
+
+/// A running agent. Clones are cheap; when the agent has ended every call gives [`Ended`].
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<Request>);
+
+/// The agent has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent has ended")]
+pub struct Ended;
+
+#[derive(Debug)]
+pub(crate) enum Request {
+    View(oneshot::Sender<View>),
+    Publish { status: Status, note: Option<String>, answer: oneshot::Sender<Presence> },
+    Ping { peer: PeerId, answer: oneshot::Sender<Result<Record, Why>> },
+    Fetch { peer: PeerId, answer: oneshot::Sender<Result<Fetched, Why>> },
+}
+
+/// One peer as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    pub entry: Entry,
+    pub source: Source,
+    /// Why the peer itself was not the source.
+    pub why: Option<Why>,
+}
+
+/// Who told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The peer itself, just now.
+    Peer,
+    /// Its home; the age tells how old that is.
+    Home,
+}
+
+impl Handle {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Request>) {
+        let (tx, rx) = mpsc::channel(REQUESTS_MAX);
+        (Self(tx), rx)
+    }
+
+    pub async fn view(&self) -> Result<View, Ended> {
+        self.ask(Request::View).await
+    }
+
+    /// Publishes a status; gives the presence information that now stands.
+    pub async fn publish(&self, status: Status, note: Option<String>) -> Result<Presence, Ended> {
+        self.ask(|answer| Request::Publish { status, note, answer }).await
+    }
+
+    /// One ping now; gives its record, or why there was no answer.
+    pub async fn ping(&self, peer: PeerId) -> Result<Result<Record, Why>, Ended> {
+        self.ask(|answer| Request::Ping { peer, answer }).await
+    }
+
+    /// Asks the peer itself for its entry, else the home.
+    pub async fn fetch(&self, peer: PeerId) -> Result<Result<Fetched, Why>, Ended> {
+        self.ask(|answer| Request::Fetch { peer, answer }).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Ended> {
+        let (tx, rx) = oneshot::channel();
+        self.0.send(request(tx)).await.map_err(|_| Ended)?;
+        rx.await.map_err(|_| Ended)
+    }
+}

@@ -1,0 +1,3 @@
+//! The agent's shell.
+#![allow(dead_code)] // until the loop is there
+pub mod handle;
