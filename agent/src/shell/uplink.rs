@@ -1,0 +1,282 @@
+//! The connection to the home: finds it, says Hello, carries reports up and acknowledgements down, renews the certificate,
+//! and asks where peers are. One task, which tries again for ever; what to report is the core's to say.
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use pams_shared::{
+    clock::Clock,
+    frame::{self, Entry, Frame, Hello, Profile, Report, ReportAck, Role, Terms, close},
+    id::{Minter, PeerId, ServerId},
+    identity::name::{self, Subject},
+    quic::{self, StreamError},
+    record::{Reason, Why},
+};
+use quinn::{Connection, Endpoint};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{credentials::Credentials, link::{Me, offset}};
+
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
+/// Pauses between tries double from the first to the last of these, each with up to half more as jitter.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(15);
+/// How often the certificate's age is looked at.
+const RENEWAL_LOOK: Duration = Duration::from_secs(60);
+/// Requests that may wait for the task.
+pub const REQUESTS_MAX: usize = 256;
+
+/// What the home's connection tells the loop.
+#[derive(Debug)]
+pub enum UplinkEvent {
+    Reached { server: ServerId },
+    Up { terms: Terms, observed: Option<String>, clock_offset_ms: i64 },
+    Down { why: Why },
+    Written { batch: u64 },
+    Acked(ReportAck),
+    Rejected { label: &'static str },
+    Renewed,
+}
+
+/// What the loop asks of it.
+#[derive(Debug)]
+pub enum UplinkRequest {
+    Greet { attach: u64, profile: Profile },
+    Report(Report),
+    Fetch { peer: PeerId, answer: oneshot::Sender<Result<Option<Entry>, Why>> },
+    /// Say goodbye when all is written, and end.
+    Goodbye,
+}
+
+pub struct Uplink {
+    pub me: Arc<Me>,
+    pub endpoint: Endpoint,
+    pub client: quinn::ClientConfig,
+    pub credentials: Credentials,
+    /// `host:port` each.
+    pub homes: Vec<String>,
+    pub events: mpsc::Sender<UplinkEvent>,
+    pub requests: mpsc::Receiver<UplinkRequest>,
+    pub minter: Minter,
+}
+
+/// Why a connection to the home ended.
+enum End {
+    /// We said goodbye, or the loop is gone.
+    Done,
+    Lost(Why),
+}
+
+impl Uplink {
+    /// Runs until Goodbye or until the loop is gone.
+    pub async fn run(mut self) {
+        let mut pause = RETRY_FIRST;
+        for address in self.homes.clone().iter().cycle() {
+            let why = match self.session(address, &mut pause).await {
+                End::Done => return,
+                End::Lost(why) => why,
+            };
+            if self.events.send(UplinkEvent::Down { why: why.clone() }).await.is_err() {
+                return;
+            }
+            let jitter = self.minter.below(pause.as_millis() as u64 / 2 + 1);
+            if self.idle(pause + Duration::from_millis(jitter), &why).await {
+                return;
+            }
+            pause = (pause * 2).min(RETRY_LAST);
+        }
+    }
+
+    /// Waits for the next try; whoever asks meanwhile is told why there is no answer. `true`: end.
+    async fn idle(&mut self, pause: Duration, why: &Why) -> bool {
+        let sleep = tokio::time::sleep(pause);
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                () = &mut sleep => return false,
+                request = self.requests.recv() => match request {
+                    None | Some(UplinkRequest::Goodbye) => return true,
+                    Some(request) => refuse(request, why),
+                },
+            }
+        }
+    }
+
+    async fn session(&mut self, address: &str, pause: &mut Duration) -> End {
+        let connection = match timeout(HANDSHAKE_PATIENCE, self.connect(address)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(why)) => return End::Lost(Why::new(why.reason, format!("home {address}: {}", why.text))),
+            Err(_) => return End::Lost(Why::new(Reason::NoAnswer, format!("home {address} did not answer"))),
+        };
+        match self.greet(&connection).await {
+            Ok((send, receive)) => {
+                *pause = RETRY_FIRST;
+                let end = self.work(&connection, send, receive).await;
+                if let End::Done = end {
+                    connection.close(close::GOODBYE.into(), b"goodbye");
+                }
+                end
+            }
+            Err(end) => {
+                connection.close(close::DONE.into(), b"");
+                end
+            }
+        }
+    }
+
+    async fn connect(&mut self, address: &str) -> Result<Connection, Why> {
+        let mut last = Why::new(Reason::NoAnswer, "its name has no address");
+        for at in quic::resolve(address).await? {
+            match quic::connect(&self.endpoint, self.client.clone(), at, &name::home_name(&self.me.domain)).await {
+                Ok(connection) => return Ok(connection),
+                Err(why) => last = why,
+            }
+        }
+        Err(last)
+    }
+
+    /// Hello and its answer on the stream that reports will use.
+    async fn greet(&mut self, connection: &Connection) -> Result<(quinn::SendStream, quinn::RecvStream), End> {
+        let subject = connection.peer_identity().and_then(|id| Subject::of_peer(&*id).ok());
+        let Some(subject) = subject.filter(|s| s.role == Role::Server) else {
+            return Err(lost(Reason::Certificate, "what answers there is not a pams-server of this trust domain"));
+        };
+        self.tell(UplinkEvent::Reached { server: ServerId(subject.id) }).await?;
+        let (attach, profile) = loop {
+            match self.requests.recv().await {
+                Some(UplinkRequest::Greet { attach, profile }) => break (attach, profile),
+                None | Some(UplinkRequest::Goodbye) => return Err(End::Done),
+                Some(request) => refuse(request, &Why::new(Reason::NotSent, "the home is being called; try again")),
+            }
+        };
+        let hello = Hello { attach, profile: Some(profile), ..self.me.hello() };
+        let exchange = async {
+            let (mut send, mut receive) = connection.open_bi().await.map_err(StreamError::from)?;
+            quic::write_frame(&mut send, &Frame::Hello(hello)).await?;
+            let answer = quic::read_frame(&mut receive).await?;
+            Ok::<_, StreamError>((send, receive, answer))
+        };
+        let (send, receive, answer) = match timeout(HANDSHAKE_PATIENCE, exchange).await {
+            Ok(Ok(exchanged)) => exchanged,
+            Ok(Err(error)) => return Err(End::Lost(error.why())),
+            Err(_) => return Err(lost(Reason::NoAnswer, "the home did not answer Hello")),
+        };
+        let Some(Frame::HelloAck(ack)) = answer else {
+            return Err(lost(Reason::Refused, "the home answered Hello with something else"));
+        };
+        if let Err(rejected) = ack.verdict {
+            return Err(lost(Reason::Refused, &rejected.detail));
+        }
+        let Some(terms) = ack.terms else { return Err(lost(Reason::Refused, "the home named no terms")) };
+        let observed = ack.observed.map(|a| a.to_string());
+        self.tell(UplinkEvent::Up { terms, observed, clock_offset_ms: offset(ack.wall_ms) }).await?;
+        Ok((send, receive))
+    }
+
+    async fn work(&mut self, connection: &Connection, mut send: quinn::SendStream, receive: quinn::RecvStream) -> End {
+        let mut tasks = JoinSet::new();
+        let events = self.events.clone();
+        let mut acks = std::pin::pin!(acknowledgements(receive, events));
+        let mut renewal = tokio::time::interval(RENEWAL_LOOK);
+        renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut acks => return end,
+                Some(done) = tasks.join_next() => if let Ok(Some(renewed)) = done {
+                    if self.events.send(renewed).await.is_err() { return End::Done }
+                },
+                request = self.requests.recv() => match request {
+                    None => return End::Done,
+                    Some(UplinkRequest::Report(report)) => {
+                        let batch = report.batch;
+                        if let Err(error) = quic::write_frame(&mut send, &Frame::Report(report)).await {
+                            return End::Lost(error.why());
+                        }
+                        if self.events.send(UplinkEvent::Written { batch }).await.is_err() { return End::Done }
+                    }
+                    Some(UplinkRequest::Fetch { peer, answer }) => {
+                        let connection = connection.clone();
+                        tasks.spawn(async move { let _ = answer.send(fetch(&connection, peer).await); None });
+                    }
+                    Some(UplinkRequest::Greet { .. }) => {}
+                    Some(UplinkRequest::Goodbye) => {
+                        let said = async {
+                            quic::write_frame(&mut send, &Frame::Goodbye).await.ok()?;
+                            send.finish().ok()?;
+                            send.stopped().await.ok()
+                        };
+                        let _ = timeout(REQUEST_PATIENCE, said).await;
+                        return End::Done;
+                    }
+                },
+                _ = renewal.tick() => if self.credentials.is_due(Clock.now()) {
+                    let (connection, credentials) = (connection.clone(), self.credentials.clone());
+                    tasks.spawn(async move { renew(&connection, &credentials).await });
+                },
+            }
+        }
+    }
+
+    async fn tell(&self, event: UplinkEvent) -> Result<(), End> {
+        self.events.send(event).await.map_err(|_| End::Done)
+    }
+}
+
+/// Reads what the home sends until the connection ends.
+async fn acknowledgements(mut receive: quinn::RecvStream, events: mpsc::Sender<UplinkEvent>) -> End {
+    loop {
+        let event = match quic::read_frame(&mut receive).await {
+            Ok(Some(Frame::ReportAck(ack))) => UplinkEvent::Acked(ack),
+            Ok(Some(_)) => UplinkEvent::Rejected { label: "misplaced" },
+            Err(StreamError::Frame(error @ frame::FrameError::UnknownKind { .. })) => {
+                UplinkEvent::Rejected { label: error.label() }
+            }
+            Ok(None) => return lost(Reason::Refused, "the home ended the conversation"),
+            Err(error) => return End::Lost(error.why()),
+        };
+        if events.send(event).await.is_err() {
+            return pending().await;
+        }
+    }
+}
+
+async fn fetch(connection: &Connection, peer: PeerId) -> Result<Option<Entry>, Why> {
+    match timeout(REQUEST_PATIENCE, quic::request(connection, &Frame::Fetch(peer))).await {
+        Ok(Ok(Frame::FetchAck(entry))) => Ok(entry.map(|e| *e)),
+        Ok(Ok(_)) => Err(Why::new(Reason::Refused, "the home gave something else than an entry")),
+        Ok(Err(error)) => Err(error.why()),
+        Err(_) => Err(Why::new(Reason::NoAnswer, "the home did not answer in time")),
+    }
+}
+
+/// Fetches a new certificate; a failure is tried again at the next look, long before the old one runs out.
+async fn renew(connection: &Connection, credentials: &Credentials) -> Option<UplinkEvent> {
+    let csr = credentials.csr().inspect_err(|error| tracing::warn!(%error, "no certificate request")).ok()?;
+    match timeout(REQUEST_PATIENCE, quic::request(connection, &Frame::Renew(csr))).await {
+        Ok(Ok(Frame::Issued(issued))) => match credentials.install(issued, Clock.now()) {
+            Ok(()) => return Some(UplinkEvent::Renewed),
+            Err(error) => tracing::warn!(%error, "the renewed certificate can not be used"),
+        },
+        Ok(Ok(Frame::Refused(refused))) => tracing::warn!(detail = refused.detail, "the home refuses to renew the certificate"),
+        Ok(Ok(_)) => tracing::warn!("the home answered the renewal with something else"),
+        Ok(Err(error)) => tracing::warn!(%error, "renewing the certificate went wrong"),
+        Err(_) => tracing::warn!("the home did not answer the renewal in time"),
+    }
+    None
+}
+
+/// Tells whoever waits that there is no home now. Reports are kept by the core and come again.
+fn refuse(request: UplinkRequest, why: &Why) {
+    if let UplinkRequest::Fetch { answer, .. } = request {
+        let _ = answer.send(Err(why.clone()));
+    }
+}
+
+fn lost(reason: Reason, text: &str) -> End {
+    End::Lost(Why::new(reason, text))
+}
