@@ -25,6 +25,10 @@
 //! | Generation | a server's starts |
 //! | Notice | an oddity that a core tells of: counted, logged, asserted in tests |
 
+// `config!` names this crate in the code that it makes, here as in the binaries.
+#[cfg(feature = "io")]
+extern crate self as pams_shared;
+
 pub mod frame;
 pub mod id;
 pub mod moment;
