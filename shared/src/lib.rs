@@ -43,6 +43,8 @@ pub mod transaction;
 pub mod sim;
 
 #[cfg(feature = "io")]
+pub mod catalogue;
+#[cfg(feature = "io")]
 pub mod clock;
 #[cfg(feature = "io")]
 pub mod config;
