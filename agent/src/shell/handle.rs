@@ -4,7 +4,7 @@
 use pams_shared::{
     frame::Entry,
     id::PeerId,
-    record::{Record, Why},
+    record::{Reason, Record, Why},
     status::{Presence, Status},
 };
 use serde::Serialize;
@@ -29,7 +29,9 @@ pub(crate) enum Request {
     View(oneshot::Sender<View>),
     Publish { status: Status, note: Option<String>, answer: oneshot::Sender<Presence> },
     Ping { peer: PeerId, answer: oneshot::Sender<Result<Record, Why>> },
-    Fetch { peer: PeerId, answer: oneshot::Sender<Result<Fetched, Why>> },
+    /// Ask the peer over the connection there is; `None`: there is none.
+    FetchDirect { peer: PeerId, answer: oneshot::Sender<Option<Result<Entry, Why>>> },
+    FetchFromHome { peer: PeerId, answer: oneshot::Sender<Result<Option<Entry>, Why>> },
 }
 
 /// One peer as it was found.
@@ -71,9 +73,29 @@ impl Handle {
         self.ask(|answer| Request::Ping { peer, answer }).await
     }
 
-    /// Asks the peer itself for its entry, else the home.
+    /// Asks the peer itself for its entry, calling it if need be, else the home.
     pub async fn fetch(&self, peer: PeerId) -> Result<Result<Fetched, Why>, Ended> {
-        self.ask(|answer| Request::Fetch { peer, answer }).await
+        let direct = match self.fetch_direct(peer).await? {
+            Some(direct) => direct,
+            // A ping makes the connection, and tells why there is none.
+            None => match self.ping(peer).await? {
+                Ok(_) => self.fetch_direct(peer).await?.unwrap_or_else(|| Err(lost())),
+                Err(why) => Err(why),
+            },
+        };
+        let why = match direct {
+            Ok(entry) => return Ok(Ok(Fetched { entry, source: Source::Peer, why: None })),
+            Err(why) => why,
+        };
+        Ok(match self.ask(|answer| Request::FetchFromHome { peer, answer }).await? {
+            Ok(Some(entry)) => Ok(Fetched { entry, source: Source::Home, why: Some(why) }),
+            Ok(None) => Err(Why::new(why.reason, format!("{}; and the home does not know it", why.text))),
+            Err(home) => Err(Why::new(why.reason, format!("{}; and the home could not be asked: {}", why.text, home.text))),
+        })
+    }
+
+    async fn fetch_direct(&self, peer: PeerId) -> Result<Option<Result<Entry, Why>>, Ended> {
+        self.ask(|answer| Request::FetchDirect { peer, answer }).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Ended> {
@@ -81,4 +103,8 @@ impl Handle {
         self.0.send(request(tx)).await.map_err(|_| Ended)?;
         rx.await.map_err(|_| Ended)
     }
+}
+
+fn lost() -> Why {
+    Why::new(Reason::NoAnswer, "the connection was lost meanwhile")
 }

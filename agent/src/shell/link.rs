@@ -62,6 +62,8 @@ pub enum LinkEvent {
 pub struct Ready {
     pub peer: PeerId,
     pub connection: Connection,
+    /// The other side's starts.
+    pub epoch: u64,
     pub standing: Standing,
     pub clock_offset_ms: i64,
 }
@@ -236,20 +238,21 @@ impl Links {
     }
 
     /// Asks a connected peer for its own entry; `None` if it is not connected.
-    pub fn fetch(&self, peer: PeerId) -> Option<impl Future<Output = Result<Entry, Why>> + Send + use<>> {
-        let connection = self.live.get(&peer)?.connection.clone();
-        Some(async move {
-            match timeout(REQUEST_PATIENCE, quic::request(&connection, &Frame::Fetch(peer))).await {
+    pub fn fetch(&mut self, peer: PeerId, answer: oneshot::Sender<Option<Result<Entry, Why>>>) {
+        let Some(live) = self.live.get(&peer) else {
+            let _ = answer.send(None);
+            return;
+        };
+        let connection = live.connection.clone();
+        self.spawn(async move {
+            let entry = match timeout(REQUEST_PATIENCE, quic::request(&connection, &Frame::Fetch(peer))).await {
                 Ok(Ok(Frame::FetchAck(Some(entry)))) if entry.peer == peer => Ok(*entry),
                 Ok(Ok(_)) => Err(Why::new(Reason::Refused, "the peer gave something else than its entry")),
-                Ok(Err(error)) => Err(Why::new(Reason::NoAnswer, error.to_string())),
+                Ok(Err(error)) => Err(error.why()),
                 Err(_) => Err(Why::new(Reason::NoAnswer, "the peer did not answer in time")),
-            }
-        })
-    }
-
-    pub fn is_up(&self, peer: PeerId) -> bool {
-        self.live.contains_key(&peer)
+            };
+            let _ = answer.send(Some(entry));
+        });
     }
 
     /// Tells every peer that we leave, all at once, and closes.
@@ -321,15 +324,14 @@ async fn dial_one(
     let ack = match quic::request(&connection, &Frame::Hello(me.hello())).await {
         Ok(Frame::HelloAck(ack)) => ack,
         Ok(_) => return Err(Why::new(Reason::Refused, "it answered Hello with something else: is it a pams-agent?")),
-        Err(StreamError::Connection(error)) => return Err(quic::why(&error)),
-        Err(error) => return Err(Why::new(Reason::Refused, format!("Hello went wrong: {error}"))),
+        Err(error) => return Err(error.why()),
     };
     if let Err(rejected) = ack.verdict {
         connection.close(close::REJECTED.into(), b"");
         return Err(Why::new(Reason::Refused, rejected.detail));
     }
-    let standing = me.standing(peer, ack.epoch, true);
-    Ok(Ready { peer, connection, standing, clock_offset_ms: offset(ack.wall_ms) })
+    let (epoch, standing) = (ack.epoch, me.standing(peer, ack.epoch, true));
+    Ok(Ready { peer, connection, epoch, standing, clock_offset_ms: offset(ack.wall_ms) })
 }
 
 /// The other side of [`dial_one`]. `Err(Some(label))`: turned away and to be counted.
@@ -357,8 +359,8 @@ async fn answer(me: &Me, incoming: quinn::Incoming) -> Result<Ready, Option<&'st
     let _ = send.finish();
     match (hello, verdict) {
         (Some(hello), Ok(peer)) if written.is_ok() => {
-            let standing = me.standing(peer, hello.epoch, false);
-            Ok(Ready { peer, connection, standing, clock_offset_ms: offset(hello.wall_ms) })
+            let (epoch, standing) = (hello.epoch, me.standing(peer, hello.epoch, false));
+            Ok(Ready { peer, connection, epoch, standing, clock_offset_ms: offset(hello.wall_ms) })
         }
         (_, verdict) => {
             let _ = timeout(REQUEST_PATIENCE, send.stopped()).await;

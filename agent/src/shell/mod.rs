@@ -1,3 +1,272 @@
-//! The agent's shell.
-#![allow(dead_code)] // until the loop is there
+//! The agent's shell: clocks, sockets and tasks around the core. The loop gives the core what happened, one thing at a time,
+//! and does what it asks for; long sequential exchanges (handshakes, the home, HTTP) are tasks of their own.
+#![allow(clippy::disallowed_methods)] // This is the shell: what the ban keeps out of the core lives here.
+
+mod credentials;
 pub mod handle;
+mod link;
+mod start;
+mod uplink;
+
+use std::{collections::HashMap, future::Future, time::Duration};
+
+use pams_shared::{
+    clock::Clock,
+    frame::{Entry, close},
+    id::{Order, PeerId},
+    record::{Reason, Record, Why},
+    socket::Sent,
+    status::Liveness,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep_until, timeout},
+};
+
+use crate::{
+    core::{Agent, Command, HomeInput, Input, Notice, Output},
+    metrics::Metrics,
+};
+use handle::Request;
+use link::{LinkEvent, Links};
+pub use start::{Options, Ready, Running, run, start};
+use uplink::{UplinkEvent, UplinkRequest};
+
+/// How long the last reports may take to be acknowledged at the end.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// How often metrics are tidied and finished tasks taken away.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// Records that may wait for a tap; beyond, they are dropped and counted.
+const TAP_MAX: usize = 4_096;
+
+/// The loop and all it owns.
+struct Shell {
+    core: Agent,
+    endpoint: quinn::Endpoint,
+    links: Links,
+    link_events: mpsc::Receiver<LinkEvent>,
+    sent: mpsc::Receiver<Sent>,
+    uplink: mpsc::Sender<UplinkRequest>,
+    uplink_events: mpsc::Receiver<UplinkEvent>,
+    requests: mpsc::Receiver<Request>,
+    metrics: std::sync::Arc<Metrics>,
+    /// Where finished transactions go beside the metrics and the home.
+    tap: Option<mpsc::Sender<Record>>,
+    keep: start::Keep,
+    asked: HashMap<u64, oneshot::Sender<Result<Record, Why>>>,
+    token: u64,
+    leaving: bool,
+}
+
+impl Shell {
+    /// Runs until `shutdown`, then leaves in good order.
+    async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        let mut upkeep = tokio::time::interval(UPKEEP);
+        self.drain();
+        while !self.leaving {
+            tokio::select! {
+                biased; // stamps first: a ping's Sent is there before its pong
+                () = &mut shutdown => self.handle(Input::Command(Command::Shutdown)),
+                Some(sent) = self.sent.recv() => self.sent(sent),
+                Some(event) = self.link_events.recv() => self.link_event(event),
+                Some(event) = self.uplink_events.recv() => self.uplink_event(event),
+                Some(request) = self.requests.recv() => self.request(request),
+                Some(incoming) = self.endpoint.accept() => self.links.accept(incoming),
+                () = sleep_until(self.deadline()) => self.handle(Input::Tick),
+                _ = upkeep.tick() => self.upkeep(),
+            }
+        }
+        self.leave().await;
+    }
+
+    fn deadline(&self) -> tokio::time::Instant {
+        let year = || Clock.now() + Duration::from_secs(365 * 86_400);
+        Clock.instant(self.core.deadline().map_or_else(year, |(moment, _)| moment))
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.core.handle(Clock.now(), input);
+        self.drain();
+    }
+
+    fn sent(&mut self, (correlator, at): Sent) {
+        self.handle(Input::Sent { correlator, at });
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        let input = match event {
+            LinkEvent::Pong { from, pong, arrived, path_rtt_ns } => {
+                Input::Pong { from, pong, arrived, path_rtt_ns: Some(path_rtt_ns) }
+            }
+            LinkEvent::Ping { from, ping, arrived } => Input::Ping { from, ping, arrived },
+            LinkEvent::Ready(ready) => {
+                let (peer, epoch, clock_offset_ms) = (ready.peer, ready.epoch, ready.clock_offset_ms);
+                match self.links.ready(*ready) {
+                    Some(link) => Input::LinkUp { peer, link, epoch, clock_offset_ms },
+                    None => return,
+                }
+            }
+            LinkEvent::DialFailed { peer, why } => Input::DialFailed { peer, why },
+            LinkEvent::Goodbye { peer } => Input::Goodbye { peer },
+            LinkEvent::Closed { peer, link, why, restarted } => {
+                self.links.closed(peer, link);
+                Input::LinkDown { peer, link, why, restarted }
+            }
+            LinkEvent::Rejected { from, label } => Input::FrameRejected { from, label },
+            LinkEvent::AskedForSelf(answer) => {
+                let _ = answer.send(self.entry());
+                return;
+            }
+        };
+        self.handle(input);
+    }
+
+    fn uplink_event(&mut self, event: UplinkEvent) {
+        let input = match event {
+            UplinkEvent::Reached { server } => HomeInput::Reached { server },
+            UplinkEvent::Up { terms, observed, clock_offset_ms } => HomeInput::Up { terms, observed, clock_offset_ms },
+            UplinkEvent::Down { why } => HomeInput::Down { why },
+            UplinkEvent::Written { batch } => HomeInput::Written { batch },
+            UplinkEvent::Acked(ack) => HomeInput::Acked(ack),
+            UplinkEvent::Resolved { peer, found } => return self.handle(Input::Resolved { peer, found }),
+            UplinkEvent::Rejected { label } => return self.handle(Input::FrameRejected { from: None, label }),
+            UplinkEvent::Renewed => return tracing::info!("certificate renewed"),
+        };
+        self.handle(Input::Home(input));
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::View(answer) => {
+                let _ = answer.send(self.core.view(Clock.now()));
+            }
+            Request::Publish { status, note, answer } => {
+                self.handle(Input::Command(Command::Publish { status, note }));
+                let _ = answer.send(self.core.presence().clone());
+            }
+            Request::Ping { peer, answer } => {
+                self.token += 1;
+                self.asked.insert(self.token, answer);
+                self.handle(Input::Command(Command::Ping { peer, token: self.token }));
+            }
+            Request::FetchDirect { peer, answer } => self.links.fetch(peer, answer),
+            Request::FetchFromHome { peer, answer } => self.ask_home(UplinkRequest::Fetch { peer, answer }),
+        }
+    }
+
+    /// Does all that the core asks for.
+    fn drain(&mut self) {
+        while let Some(output) = self.core.poll() {
+            match output {
+                Output::SendPing { peer, ping } => self.links.send_ping(peer, ping),
+                Output::SendPong { peer, pong } => self.links.send_pong(peer, pong),
+                Output::Dial { peer, addresses } => self.links.dial(peer, addresses),
+                Output::Resolve { peer } => self.ask_home(UplinkRequest::Resolve { peer }),
+                Output::Greet { attach, profile } => self.ask_home(UplinkRequest::Greet { attach, profile }),
+                Output::Report(report) => self.ask_home(UplinkRequest::Report(report)),
+                Output::Record(record) => self.consume(record),
+                Output::Pinged { token, result } => {
+                    if let Some(answer) = self.asked.remove(&token) {
+                        let _ = answer.send(result);
+                    }
+                }
+                Output::Published(presence) => self.keep.presence(presence),
+                Output::Notice(notice) => {
+                    self.metrics.notice(&notice);
+                    log(&notice);
+                }
+                Output::Goodbye => self.leaving = true,
+            }
+        }
+    }
+
+    fn consume(&mut self, record: Record) {
+        self.metrics.record(&record);
+        tracing::debug!(kind = %record.kind, target_id = %record.target, status = record.outcome.as_str(), correlator = %record.correlator, "transaction");
+        if let Some(tap) = &self.tap
+            && tap.try_send(record).is_err()
+        {
+            self.metrics.dropped("tap");
+        }
+    }
+
+    /// The uplink's queue is longer than all that the core and the handle let be under way, so it is full only when the
+    /// uplink has ended; then whoever asks sees the answer's sender gone.
+    fn ask_home(&mut self, request: UplinkRequest) {
+        if let Err(mpsc::error::TrySendError::Full(request) | mpsc::error::TrySendError::Closed(request)) =
+            self.uplink.try_send(request)
+            && let UplinkRequest::Resolve { peer } = request
+        {
+            let why = Why::new(Reason::NotSent, "the home can not be asked just now");
+            self.core.handle(Clock.now(), Input::Resolved { peer, found: Err(why) });
+        }
+    }
+
+    /// Our own entry, for peers that ask.
+    fn entry(&self) -> Entry {
+        let view = self.core.view(Clock.now());
+        Entry {
+            peer: view.peer,
+            order: Order { epoch: view.epoch, attach: view.home.attach, version: view.presence.version },
+            profile: self.core.profile().clone(),
+            presence: view.presence,
+            liveness: Liveness::Live,
+            age_ms: 0,
+            observed: view.home.observed.and_then(|o| o.parse().ok()),
+        }
+    }
+
+    fn upkeep(&mut self) {
+        self.metrics.upkeep();
+        for _ in 0..self.links.reap() {
+            self.metrics.panicked();
+            tracing::error!("a connection's task panicked; the connection is lost, the agent goes on");
+        }
+    }
+
+    /// The last reports, goodbyes, and out.
+    async fn leave(&mut self) {
+        let settled = async {
+            while !self.core.is_settled() && self.core.is_home_up() {
+                match self.uplink_events.recv().await {
+                    Some(event) => self.uplink_event(event),
+                    None => return,
+                }
+            }
+        };
+        if timeout(DRAIN_PATIENCE, settled).await.is_err() {
+            tracing::warn!("the home did not acknowledge the last reports in time");
+        }
+        let _ = self.uplink.send(UplinkRequest::Goodbye).await;
+        self.links.goodbye().await;
+        // The uplink drops its end of the channel when it has said goodbye.
+        let _ = timeout(DRAIN_PATIENCE, async { while self.uplink_events.recv().await.is_some() {} }).await;
+        self.endpoint.close(close::GOODBYE.into(), b"goodbye");
+        let _ = timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+    }
+}
+
+/// error: data lost or a bug; warn: unexpected but recovered; info: a change an operator cares about; debug: the rest.
+fn log(notice: &Notice) {
+    use tracing::{debug, info, warn};
+    let who = |p: &Option<PeerId>| p.map_or_else(|| "-".to_owned(), |p| p.to_string());
+    match notice {
+        Notice::Liveness { peer, to, .. } => info!(%peer, liveness = to.as_str(), "buddy"),
+        Notice::Status { peer, to, .. } => info!(%peer, status = to.as_str(), "buddy"),
+        Notice::HomeUp { server } => info!(%server, "home connected"),
+        Notice::HomeDown { why } => warn!(reason = why.reason.as_str(), why = why.text, "no home"),
+        Notice::Shed { records } => warn!(records, "backlog full: oldest records dropped"),
+        Notice::ClockOffset { who, ms } => warn!(%who, offset_ms = ms, "its clock and ours differ: check NTP on both"),
+        Notice::RosterNamesSelf => warn!("the roster names this very peer; that line is ignored"),
+        Notice::PoolFull { peer } => warn!(%peer, "ping not opened: too many transactions in flight"),
+        Notice::AnswersOverrun { peer } => warn!(%peer, "ping not answered: too many answers wait"),
+        Notice::FrameRejected { from, label } => warn!(from = who(from), reason = label, "frame rejected"),
+        Notice::LinkUp { peer } => debug!(%peer, "connected"),
+        Notice::LinkDown { peer, why } => debug!(%peer, reason = why.reason.as_str(), why = why.text, "disconnected"),
+        Notice::DialFailed { peer, why } => debug!(%peer, reason = why.reason.as_str(), why = why.text, "not reached"),
+        Notice::Late { peer, total_ns } => debug!(%peer, total_ns, "late pong"),
+        Notice::Duplicate { peer } => debug!(%peer, "duplicate pong"),
+        Notice::UnknownCorrelator { peer } => debug!(%peer, "pong with an unknown correlator"),
+    }
+}

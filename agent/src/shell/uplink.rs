@@ -38,6 +38,7 @@ pub enum UplinkEvent {
     Down { why: Why },
     Written { batch: u64 },
     Acked(ReportAck),
+    Resolved { peer: PeerId, found: Result<Vec<String>, Why> },
     Rejected { label: &'static str },
     Renewed,
 }
@@ -47,6 +48,8 @@ pub enum UplinkEvent {
 pub enum UplinkRequest {
     Greet { attach: u64, profile: Profile },
     Report(Report),
+    /// Where is it? Answered by [`UplinkEvent::Resolved`].
+    Resolve { peer: PeerId },
     Fetch { peer: PeerId, answer: oneshot::Sender<Result<Option<Entry>, Why>> },
     /// Say goodbye when all is written, and end.
     Goodbye,
@@ -100,7 +103,7 @@ impl Uplink {
                 () = &mut sleep => return false,
                 request = self.requests.recv() => match request {
                     None | Some(UplinkRequest::Goodbye) => return true,
-                    Some(request) => refuse(request, why),
+                    Some(request) => self.refuse(request, why).await,
                 },
             }
         }
@@ -150,7 +153,9 @@ impl Uplink {
             match self.requests.recv().await {
                 Some(UplinkRequest::Greet { attach, profile }) => break (attach, profile),
                 None | Some(UplinkRequest::Goodbye) => return Err(End::Done),
-                Some(request) => refuse(request, &Why::new(Reason::NotSent, "the home is being called; try again")),
+                Some(request) => {
+                    self.refuse(request, &Why::new(Reason::NotSent, "the home is being called; try again")).await;
+                }
             }
         };
         let hello = Hello { attach, profile: Some(profile), ..self.me.hello() };
@@ -203,6 +208,10 @@ impl Uplink {
                         let connection = connection.clone();
                         tasks.spawn(async move { let _ = answer.send(fetch(&connection, peer).await); None });
                     }
+                    Some(UplinkRequest::Resolve { peer }) => {
+                        let connection = connection.clone();
+                        tasks.spawn(async move { Some(resolve(&connection, peer).await) });
+                    }
                     Some(UplinkRequest::Greet { .. }) => {}
                     Some(UplinkRequest::Goodbye) => {
                         let said = async {
@@ -219,6 +228,19 @@ impl Uplink {
                     tasks.spawn(async move { renew(&connection, &credentials).await });
                 },
             }
+        }
+    }
+
+    /// Tells whoever waits that there is no home now. Reports are kept by the core and come again.
+    async fn refuse(&self, request: UplinkRequest, why: &Why) {
+        match request {
+            UplinkRequest::Fetch { answer, .. } => {
+                let _ = answer.send(Err(why.clone()));
+            }
+            UplinkRequest::Resolve { peer } => {
+                let _ = self.events.send(UplinkEvent::Resolved { peer, found: Err(why.clone()) }).await;
+            }
+            UplinkRequest::Greet { .. } | UplinkRequest::Report(_) | UplinkRequest::Goodbye => {}
         }
     }
 
@@ -254,11 +276,26 @@ async fn fetch(connection: &Connection, peer: PeerId) -> Result<Option<Entry>, W
     }
 }
 
+/// Where the peer can be called: the addresses it named, then the one its home sees it at.
+async fn resolve(connection: &Connection, peer: PeerId) -> UplinkEvent {
+    let found = fetch(connection, peer).await.map(|entry| {
+        let mut addresses = Vec::new();
+        for address in entry.into_iter().flat_map(|e| e.profile.addresses.into_iter().chain(e.observed)) {
+            let address = address.to_string();
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    });
+    UplinkEvent::Resolved { peer, found }
+}
+
 /// Fetches a new certificate; a failure is tried again at the next look, long before the old one runs out.
 async fn renew(connection: &Connection, credentials: &Credentials) -> Option<UplinkEvent> {
     let csr = credentials.csr().inspect_err(|error| tracing::warn!(%error, "no certificate request")).ok()?;
     match timeout(REQUEST_PATIENCE, quic::request(connection, &Frame::Renew(csr))).await {
-        Ok(Ok(Frame::Issued(issued))) => match credentials.install(issued, Clock.now()) {
+        Ok(Ok(Frame::Issued(issued))) => match credentials.renew(issued).await {
             Ok(()) => return Some(UplinkEvent::Renewed),
             Err(error) => tracing::warn!(%error, "the renewed certificate can not be used"),
         },
@@ -268,13 +305,6 @@ async fn renew(connection: &Connection, credentials: &Credentials) -> Option<Upl
         Err(_) => tracing::warn!("the home did not answer the renewal in time"),
     }
     None
-}
-
-/// Tells whoever waits that there is no home now. Reports are kept by the core and come again.
-fn refuse(request: UplinkRequest, why: &Why) {
-    if let UplinkRequest::Fetch { answer, .. } = request {
-        let _ = answer.send(Err(why.clone()));
-    }
 }
 
 fn lost(reason: Reason, text: &str) -> End {
