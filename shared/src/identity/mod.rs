@@ -14,6 +14,8 @@ mod issue;
 mod leaf;
 mod name;
 mod store;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod token;
 mod trust;
