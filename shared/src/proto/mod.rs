@@ -1,1 +1,6 @@
-//! Generated from `proto/pams/v1`; see `tests/proto.rs`.
+//! The wire as plain data: Rust made from `proto/pams/v1` by `tests/proto.rs` and checked in, so that a build needs no
+//! generator. Nothing here is checked beyond protobuf itself; [`crate::frame::wire`] is the only reader and writer.
+
+#![allow(clippy::all, clippy::pedantic)]
+
+include!("pams.v1.rs");
