@@ -30,7 +30,8 @@ pub const OVERLAYS_MAX: usize = 16;
 pub const OVERLAY_BYTES_MAX: usize = 128;
 pub const APPLICATIONS_MAX: usize = 16;
 pub const RECORDS_MAX: usize = 256;
-pub const CHANGES_MAX: usize = 64;
+/// So few that a report with all its parts at their bounds still is one frame; what is left goes with the next.
+pub const CHANGES_MAX: usize = 8;
 pub const VIEWS_MAX: usize = 256;
 pub const KINDS_MAX: usize = 64;
 pub const CHAIN_MAX: usize = 4;

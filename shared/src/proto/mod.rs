@@ -4,3 +4,10 @@
 #![allow(clippy::all, clippy::pedantic)]
 
 include!("pams.v1.rs");
+
+/// Without the secret.
+impl std::fmt::Debug for Join {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Join").field("token_id", &self.token_id).finish_non_exhaustive()
+    }
+}

@@ -486,6 +486,7 @@ impl Reason {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct Join {
     #[prost(string, tag = "1")]
     pub token_id: ::prost::alloc::string::String,
