@@ -1,0 +1,211 @@
+//! The bytes of each frame kind as each version of the wire first wrote them: later versions must read them, and write the
+//! same as long as they say the same. A file is made once; `UPDATE=1` writes those that are missing, and no others.
+//! A version that gives a frame more fields adds a folder, and leaves the older ones to be read.
+
+use std::{env, fmt::Write, fs, path::Path};
+
+use pams_shared::{
+    frame::{
+        Entry, Frame, Hello, HelloAck, Issued, Join, Ping, Pong, Profile, Refusal, Refused, Rejected, Rejection,
+        Report, ReportAck, Role, STREAM_BYTES_MAX, Terms, View, wire,
+    },
+    id::{Correlator, Order, PeerId},
+    record::{Kind, Ledger, Outcome, Reason, Record, Stage, Stages},
+    status::{Liveness, Presence, Status},
+};
+use uuid::Uuid;
+
+#[test]
+fn each_kind_is_written_and_read_as_in_the_golden_files() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/0.1");
+    let frames = frames();
+    for (name, frame) in &frames {
+        let path = folder.join(name).with_extension("hex");
+        let written = wire::encode(frame);
+        if env::var_os("UPDATE").is_some() && !path.exists() {
+            fs::create_dir_all(&folder).expect("tests/golden is writable");
+            fs::write(&path, hex(&written)).expect("tests/golden is writable");
+        }
+        let golden =
+            fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}; UPDATE=1 makes what is missing"));
+        assert_eq!(wire::decode(&unhex(&golden), STREAM_BYTES_MAX).as_ref(), Ok(frame), "{name} is read otherwise");
+        assert_eq!(hex(&written), golden, "{name} is written otherwise");
+    }
+    for file in fs::read_dir(folder).expect("tests/golden/0.1") {
+        let path = file.expect("an entry").path();
+        let known = frames.iter().any(|(name, _)| path.file_stem().is_some_and(|stem| stem == *name));
+        assert!(known, "{} is compared with nothing", path.display());
+    }
+}
+
+/// Every kind with every field given, and with those left out that may be.
+fn frames() -> Vec<(&'static str, Frame)> {
+    vec![
+        ("ping", Frame::Ping(Ping { correlator: correlator(1) })),
+        ("pong", Frame::Pong(pong(Some(1_234_567)))),
+        ("pong_hold_not_measured", Frame::Pong(pong(None))),
+        ("hello", Frame::Hello(hello())),
+        ("hello_ack", Frame::HelloAck(hello_ack(Ok(())))),
+        ("hello_ack_rejected", Frame::HelloAck(hello_ack(Err(rejected())))),
+        ("goodbye", Frame::Goodbye),
+        ("fetch", Frame::Fetch(PeerId(uuid(2)))),
+        ("fetch_ack", Frame::FetchAck(Some(Box::new(entry())))),
+        ("fetch_ack_not_known", Frame::FetchAck(None)),
+        ("report", Frame::Report(report())),
+        ("report_empty", Frame::Report(Report { batch: 18, ..Report::default() })),
+        ("report_ack", Frame::ReportAck(ReportAck { batch: 17, pace_ms: 2_000 })),
+        ("renew", Frame::Renew(b"request".to_vec())),
+        ("join", Frame::Join(join())),
+        ("issued", Frame::Issued(issued())),
+        ("refused", Frame::Refused(Refused { code: Refusal::TokenExpired, detail: "make a new token".into() })),
+    ]
+}
+
+fn uuid(n: u8) -> Uuid {
+    Uuid::from_bytes([n; 16])
+}
+
+fn correlator(n: u8) -> Correlator {
+    Correlator::of_uuid([n; 16])
+}
+
+fn pong(hold_ns: Option<u64>) -> Pong {
+    Pong { correlator: correlator(1), status: Status::Busy, hold_ns, version: 7 }
+}
+
+fn profile() -> Profile {
+    Profile {
+        name: "tracker-β".into(),
+        addresses: vec!["192.0.2.1:7100".parse().unwrap(), "[2001:db8::1]:7100".parse().unwrap()],
+        software: "pams-agent/0.1.0".into(),
+        overlays: vec!["games".into(), "games/chess".into()],
+        applications: vec![uuid(3), uuid(4)],
+        capabilities: 5,
+    }
+}
+
+fn hello() -> Hello {
+    Hello {
+        software: "pams-agent/0.1.0".into(),
+        epoch: 3,
+        capabilities: 5,
+        wall_ms: 1_700_000_000_000,
+        attach: 2,
+        profile: Some(profile()),
+    }
+}
+
+fn hello_ack(verdict: Result<(), Rejected>) -> HelloAck {
+    HelloAck {
+        software: "pams-server/0.1.0".into(),
+        epoch: 9,
+        capabilities: 1,
+        wall_ms: 1_700_000_000_500,
+        observed: Some("198.51.100.7:40000".parse().unwrap()),
+        verdict,
+        terms: Some(Terms { pace_ms: 1_000, gone_after_ms: 5_000, applied_batch: 16 }),
+    }
+}
+
+fn rejected() -> Rejected {
+    Rejected { code: Rejection::Oneself, detail: "the roster names this very peer".into() }
+}
+
+fn presence() -> Presence {
+    Presence { status: Status::Away, note: Some("lunch".into()), since_ms: 1_700_000_000_001, version: 6 }
+}
+
+fn entry() -> Entry {
+    Entry {
+        peer: PeerId(uuid(2)),
+        order: Order { epoch: 3, attach: 2, version: 1 },
+        profile: profile(),
+        presence: presence(),
+        liveness: Liveness::Overdue,
+        age_ms: 1_500,
+        observed: Some("[2001:db8::2]:7100".parse().unwrap()),
+    }
+}
+
+fn report() -> Report {
+    let mut stages = Stages::default();
+    for (n, stage) in Stage::ALL.into_iter().enumerate() {
+        stages.set(stage, n as u64 * 1_000_000);
+    }
+    let answered = Record {
+        kind: Kind::Ping,
+        target: uuid(2),
+        correlator: correlator(1),
+        outcome: Outcome::Good,
+        reason: None,
+        opened_ms: 1_700_000_000_002,
+        total_ns: Some(15_000_000),
+        stages,
+        target_status: Some(Status::Busy),
+        path_rtt_ns: Some(900_000),
+    };
+    let unanswered = |reason: Reason| Record {
+        kind: Kind::parse("chess.move").unwrap(),
+        correlator: Correlator { trace: [5; 16], span: [6; 8] },
+        outcome: reason.outcome(),
+        reason: Some(reason),
+        total_ns: None,
+        stages: Stages::default(),
+        target_status: None,
+        path_rtt_ns: None,
+        ..answered.clone()
+    };
+    let view = |liveness: Option<Liveness>| View {
+        peer: PeerId(uuid(2)),
+        liveness,
+        status: liveness.map(|_| Status::Busy),
+        missed: 2,
+        hears: liveness.is_none(),
+        heard: true,
+        dropped: liveness.is_none(),
+    };
+    Report {
+        batch: 17,
+        totals: vec![(
+            Kind::Ping,
+            Ledger { opened: 21, good: 6, aborted: 5, failed: 4, unknown: 3, in_flight: 3, late: 2, duplicate: 1 },
+        )],
+        changes: Status::ALL.map(|status| Presence { status, note: None, ..presence() }).to_vec(),
+        views: Liveness::ALL.into_iter().map(Some).chain([None]).map(view).collect(),
+        records: [answered.clone()].into_iter().chain(Reason::ALL.map(unanswered)).collect(),
+        shed: 8,
+    }
+}
+
+fn join() -> Join {
+    Join {
+        token_id: "t1".into(),
+        secret: b"secret".to_vec(),
+        id: uuid(2),
+        csr: b"request".to_vec(),
+        role: Role::Server,
+        name: "tracker-β".into(),
+        wall_ms: 1_700_000_000_000,
+    }
+}
+
+fn issued() -> Issued {
+    Issued {
+        chain: vec![b"leaf".to_vec(), b"intermediate".to_vec()],
+        root: b"root".to_vec(),
+        domain: "pams.example".into(),
+    }
+}
+
+/// 32 bytes a line.
+fn hex(bytes: &[u8]) -> String {
+    bytes.chunks(32).fold(String::new(), |mut text, line| {
+        line.iter().for_each(|b| write!(text, "{b:02x}").unwrap());
+        text + "\n"
+    })
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
+    digits.chunks_exact(2).map(|d| d[0] << 4 | d[1]).collect()
+}

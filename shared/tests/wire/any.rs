@@ -1,0 +1,251 @@
+//! Any frame that is within bounds.
+
+use std::net::SocketAddr;
+
+use pams_shared::{
+    frame::{
+        CHAIN_MAX, CHANGES_MAX, Entry, Frame, Hello, HelloAck, Issued, Join, Ping, Pong, Profile, Refusal, Refused,
+        Rejected, Rejection, Report, ReportAck, Role, Terms, View,
+    },
+    id::{Correlator, Order, PeerId},
+    record::{Kind, Ledger, Outcome, Reason, Record, Stage, Stages},
+    status::{Liveness, Presence, Status},
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use uuid::Uuid;
+
+pub(crate) const REJECTIONS: [Rejection; 7] = [
+    Rejection::Role,
+    Rejection::Key,
+    Rejection::Epoch,
+    Rejection::Expired,
+    Rejection::Busy,
+    Rejection::Oneself,
+    Rejection::Protocol,
+];
+
+pub(crate) const REFUSALS: [Refusal; 11] = [
+    Refusal::TokenUnknown,
+    Refusal::TokenSecret,
+    Refusal::TokenUsedUp,
+    Refusal::TokenExpired,
+    Refusal::TokenRevoked,
+    Refusal::TokenRole,
+    Refusal::IdTaken,
+    Refusal::Csr,
+    Refusal::Expired,
+    Refusal::Busy,
+    Refusal::Protocol,
+];
+
+pub(crate) fn any_frame() -> impl Strategy<Value = Frame> {
+    let der = || vec(any::<u8>(), 1..64);
+    prop_oneof![
+        any_short().prop_map(|correlator| Frame::Ping(Ping { correlator })),
+        any_pong().prop_map(Frame::Pong),
+        any_hello().prop_map(Frame::Hello),
+        any_hello_ack().prop_map(Frame::HelloAck),
+        Just(Frame::Goodbye),
+        any_peer().prop_map(Frame::Fetch),
+        option::of(any_entry()).prop_map(|e| Frame::FetchAck(e.map(Box::new))),
+        any_report().prop_map(Frame::Report),
+        any::<[u64; 2]>().prop_map(|[batch, pace_ms]| Frame::ReportAck(ReportAck { batch, pace_ms })),
+        der().prop_map(Frame::Renew),
+        any_join().prop_map(Frame::Join),
+        (vec(der(), 1..=CHAIN_MAX), der(), "[a-z.]{1,40}").prop_map(|(chain, root, domain)| Frame::Issued(Issued {
+            chain,
+            root,
+            domain
+        })),
+        (select(&REFUSALS[..]), any_text()).prop_map(|(code, detail)| Frame::Refused(Refused { code, detail })),
+    ]
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    "[ -~äöü☃]{0,16}"
+}
+
+fn any_peer() -> impl Strategy<Value = PeerId> {
+    any::<[u8; 16]>().prop_map(PeerId::from_bytes)
+}
+
+fn any_short() -> impl Strategy<Value = Correlator> {
+    any::<[u8; 16]>().prop_map(Correlator::of_uuid)
+}
+
+fn any_address() -> impl Strategy<Value = SocketAddr> {
+    any::<SocketAddr>().prop_map(|mut a| {
+        // The text of an address has no flow label.
+        if let SocketAddr::V6(a) = &mut a {
+            a.set_flowinfo(0);
+        }
+        a
+    })
+}
+
+fn any_status() -> impl Strategy<Value = Status> {
+    select(&Status::ALL[..])
+}
+
+fn any_pong() -> impl Strategy<Value = Pong> {
+    (any_short(), any_status(), option::of(any::<u64>()), any::<u64>())
+        .prop_map(|(correlator, status, hold_ns, version)| Pong { correlator, status, hold_ns, version })
+}
+
+fn any_profile() -> impl Strategy<Value = Profile> {
+    let applications = vec(any::<[u8; 16]>().prop_map(Uuid::from_bytes), 0..3);
+    (any_text(), vec(any_address(), 0..3), any_text(), vec("[a-z/]{1,8}", 0..3), applications, any::<u64>()).prop_map(
+        |(name, addresses, software, overlays, applications, capabilities)| Profile {
+            name,
+            addresses,
+            software,
+            overlays,
+            applications,
+            capabilities,
+        },
+    )
+}
+
+fn any_hello() -> impl Strategy<Value = Hello> {
+    (any_text(), any::<[u64; 4]>(), option::of(any_profile())).prop_map(
+        |(software, [epoch, capabilities, wall_ms, attach], profile)| Hello {
+            software,
+            epoch,
+            capabilities,
+            wall_ms,
+            attach,
+            profile,
+        },
+    )
+}
+
+fn any_hello_ack() -> impl Strategy<Value = HelloAck> {
+    let rejected = (select(&REJECTIONS[..]), any_text()).prop_map(|(code, detail)| Rejected { code, detail });
+    let verdict = option::of(rejected).prop_map(|r| r.map_or(Ok(()), Err));
+    let terms = any::<[u64; 3]>().prop_map(|[pace_ms, gone_after_ms, applied_batch]| Terms {
+        pace_ms,
+        gone_after_ms,
+        applied_batch,
+    });
+    (any_text(), any::<[u64; 3]>(), option::of(any_address()), verdict, option::of(terms)).prop_map(
+        |(software, [epoch, capabilities, wall_ms], observed, verdict, terms)| HelloAck {
+            software,
+            epoch,
+            capabilities,
+            wall_ms,
+            observed,
+            verdict,
+            terms,
+        },
+    )
+}
+
+fn any_presence() -> impl Strategy<Value = Presence> {
+    (any_status(), option::of("[ -~ü]{1,16}"), any::<[u64; 2]>())
+        .prop_map(|(status, note, [since_ms, version])| Presence { status, note, since_ms, version })
+}
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let order = any::<[u64; 3]>().prop_map(|[epoch, attach, version]| Order { epoch, attach, version });
+    let liveness = select(&Liveness::ALL[..]);
+    (any_peer(), order, any_profile(), any_presence(), liveness, any::<u64>(), option::of(any_address())).prop_map(
+        |(peer, order, profile, presence, liveness, age_ms, observed)| Entry {
+            peer,
+            order,
+            profile,
+            presence,
+            liveness,
+            age_ms,
+            observed,
+        },
+    )
+}
+
+fn any_kind() -> impl Strategy<Value = Kind> {
+    let other = "[a-z0-9._-]{1,9}".prop_map(|name| Kind::parse(&name).expect("the name of a kind"));
+    prop_oneof![select(&Kind::BUILT_IN[..]), other]
+}
+
+fn any_ledger() -> impl Strategy<Value = Ledger> {
+    std::array::from_fn::<_, 7, _>(|_| 0..1_u64 << 40).prop_map(
+        |[good, aborted, failed, unknown, in_flight, late, duplicate]| {
+            let opened = good + aborted + failed + unknown + in_flight;
+            Ledger { opened, good, aborted, failed, unknown, in_flight, late, duplicate }
+        },
+    )
+}
+
+fn any_view() -> impl Strategy<Value = View> {
+    let liveness = option::of(select(&Liveness::ALL[..]));
+    (any_peer(), liveness, option::of(any_status()), any::<u32>(), any::<[bool; 3]>()).prop_map(
+        |(peer, liveness, status, missed, [hears, heard, dropped])| View {
+            peer,
+            liveness,
+            status,
+            missed,
+            hears,
+            heard,
+            dropped,
+        },
+    )
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let correlator =
+        prop_oneof![any_short(), any::<([u8; 16], [u8; 8])>().prop_map(|(trace, span)| Correlator { trace, span }),];
+    let end = prop_oneof![
+        select(&Outcome::ALL[..]).prop_map(|outcome| (outcome, None)),
+        select(&Reason::ALL[..]).prop_map(|reason| (reason.outcome(), Some(reason))),
+    ];
+    let stages = vec(option::of(any::<u64>()), 6).prop_map(|ns| {
+        let mut stages = Stages::default();
+        Stage::ALL.into_iter().zip(ns).for_each(|(stage, ns)| ns.into_iter().for_each(|ns| stages.set(stage, ns)));
+        stages
+    });
+    let times = (any::<u64>(), option::of(any::<u64>()), option::of(any::<u64>()));
+    (any_kind(), any::<[u8; 16]>(), correlator, end, stages, option::of(any_status()), times).prop_map(
+        |(kind, target, correlator, (outcome, reason), stages, target_status, (opened_ms, total_ns, path_rtt_ns))| {
+            Record {
+                kind,
+                target: Uuid::from_bytes(target),
+                correlator,
+                outcome,
+                reason,
+                opened_ms,
+                total_ns,
+                stages,
+                target_status,
+                path_rtt_ns,
+            }
+        },
+    )
+}
+
+fn any_report() -> impl Strategy<Value = Report> {
+    let totals = vec((any_kind(), any_ledger()), 0..3);
+    let lists = (totals, vec(any_presence(), 0..=CHANGES_MAX), vec(any_view(), 0..4), vec(any_record(), 0..8));
+    (1..u64::MAX, lists, any::<u64>()).prop_map(|(batch, (totals, changes, views, records), shed)| Report {
+        batch,
+        totals,
+        changes,
+        views,
+        records,
+        shed,
+    })
+}
+
+fn any_join() -> impl Strategy<Value = Join> {
+    let role = select(&[Role::Agent, Role::Server][..]);
+    let bytes = || vec(any::<u8>(), 1..64);
+    ("[a-z0-9]{1,16}", bytes(), any::<[u8; 16]>(), bytes(), role, any_text(), any::<u64>()).prop_map(
+        |(token_id, secret, id, csr, role, name, wall_ms)| Join {
+            token_id,
+            secret,
+            id: Uuid::from_bytes(id),
+            csr,
+            role,
+            name,
+            wall_ms,
+        },
+    )
+}
