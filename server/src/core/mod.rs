@@ -1,0 +1,363 @@
+//! The engine of a home: sessions of agents, the directory of peers, their ledgers, and every decision about them.
+//!
+//! Drain rule: after each [`Pams::handle`], call [`Pams::poll`] until `None`; then wait until [`Pams::deadline`] or the next
+//! input. It has no clock, socket, task, log or metric of its own: the shell owns connections and HTTP, stamps what comes in
+//! and does what comes out. Read-only questions are in `query`; they change nothing.
+//!
+//! What it decides, in short:
+//! - An entry is ordered by epoch, attach, version; older news loses and is counted.
+//! - A batch is applied once; a replay is acknowledged and nothing else.
+//! - A peer is overdue after a missed report, gone after `gone_after` of silence, whatever became of its connection, and left
+//!   only by its own goodbye.
+//! - What a dead epoch had in flight is booked as unknown once it is known to be dead: the next epoch attaches, it says
+//!   goodbye, or its entry is forgotten. Not when it is gone: it may only be cut off.
+
+mod books;
+pub mod config;
+mod directory;
+mod forgotten;
+mod notice;
+mod query;
+mod session;
+pub mod view;
+mod witness;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+};
+
+use pams_shared::{
+    frame::{Entry, Hello, Rejected, Report, ReportAck, Terms, close},
+    id::PeerId,
+    moment::Moment,
+    record::{Kind, Reason, Record},
+    status::Liveness,
+};
+
+use self::{books::Totals, directory::Directory, forgotten::Forgotten, witness::Witnesses};
+pub use self::{
+    books::{OTHER, TOTAL_MAX},
+    config::{PamsConfig, PamsConfigError},
+    notice::{Event, Notice, What},
+};
+
+/// Rows looked at by one call of `handle`: when a whole network goes silent, reports of the others still get their turn.
+const LOOKS_MAX: usize = 256;
+/// Outputs waiting for `poll`. Beyond it, records, events and notices are shed and counted; answers to sessions are not: one
+/// input causes two of them at most.
+const OUTPUTS_MAX: usize = 8_192;
+/// A wall clock this far off is told of.
+const CLOCK_OFFSET_MAX_MS: u64 = 60_000;
+
+/// One connection of an agent; a number that the shell uses once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct SessionId(pub u64);
+
+/// All that can happen.
+#[derive(Debug)]
+pub enum Input {
+    /// An agent's Hello; its peer id is proven by its certificate.
+    Opened {
+        session: SessionId,
+        peer: PeerId,
+        hello: Box<Hello>,
+        observed: SocketAddr,
+    },
+    Report {
+        session: SessionId,
+        report: Report,
+    },
+    /// Any other frame came on the session: a sign of life.
+    Heard {
+        session: SessionId,
+    },
+    Fetch {
+        session: SessionId,
+        peer: PeerId,
+    },
+    Goodbye {
+        session: SessionId,
+    },
+    /// The connection is no more, for whatever reason.
+    Closed {
+        session: SessionId,
+    },
+    /// An operator's wish; answered by [`Output::Forgot`] in the same drain.
+    Forget(PeerId),
+    /// We are about to stop: no more sessions.
+    Drain,
+    /// The deadline has passed.
+    Tick,
+}
+
+/// What the shell is to do or to tell.
+#[derive(Debug)]
+pub enum Output {
+    /// Answer Hello: welcome.
+    Accept {
+        session: SessionId,
+        terms: Terms,
+    },
+    /// Answer Hello: no; then close with [`close::REJECTED`]. The core has no such session.
+    Reject {
+        session: SessionId,
+        rejected: Rejected,
+    },
+    /// Close the connection with this code. The core has no such session any more.
+    Close {
+        session: SessionId,
+        code: u32,
+    },
+    Ack {
+        session: SessionId,
+        ack: ReportAck,
+    },
+    Fetched {
+        session: SessionId,
+        entry: Option<Box<Entry>>,
+    },
+    Forgot {
+        peer: PeerId,
+        answer: Forgot,
+    },
+    /// A record, counted once: for histograms and other consumers.
+    Record {
+        peer: PeerId,
+        record: Record,
+    },
+    /// Booked as unknown by us, with the reason.
+    Abandoned {
+        peer: PeerId,
+        kind: Kind,
+        count: u64,
+        reason: Reason,
+    },
+    Event(Event),
+    Notice(Notice),
+}
+
+/// What came of the wish to forget a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgot {
+    /// The entry is removed; its counts stay in the totals.
+    Done,
+    /// No such entry.
+    Unknown,
+    /// Live or overdue: it would be back with its next report. Nothing changed.
+    StillHere,
+}
+
+/// Why there is a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The peer may be overdue by then.
+    Overdue(PeerId),
+    /// The peer may be gone by then.
+    Gone(PeerId),
+    /// The entry has been kept long enough.
+    Forget(PeerId),
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Pams {
+    config: PamsConfig,
+    started: Moment,
+    draining: bool,
+    /// Since when we run without a stall; silence before it proves nothing.
+    awake: Moment,
+    sessions: BTreeMap<SessionId, PeerId>,
+    directory: Directory,
+    forgotten: Forgotten,
+    witnesses: Witnesses,
+    totals: Totals,
+    events: VecDeque<Event>,
+    outputs: VecDeque<Output>,
+    records: u64,
+    records_shed: u64,
+    outputs_shed: u64,
+}
+
+impl Pams {
+    /// `config` should have passed [`PamsConfig::check`].
+    pub fn new(config: PamsConfig, now: Moment) -> Self {
+        Self {
+            totals: Totals::new(config.kinds_max),
+            config,
+            started: now,
+            draining: false,
+            awake: now,
+            sessions: BTreeMap::new(),
+            directory: Directory::default(),
+            forgotten: Forgotten::default(),
+            witnesses: Witnesses::default(),
+            events: VecDeque::new(),
+            outputs: VecDeque::new(),
+            records: 0,
+            records_shed: 0,
+            outputs_shed: 0,
+        }
+    }
+
+    /// Takes an input that happened at `now`, then whatever is due by then: what was heard counts before silence does.
+    pub fn handle(&mut self, now: Moment, input: Input) {
+        match input {
+            Input::Opened { session, peer, hello, observed } => self.opened(now, session, peer, *hello, observed),
+            Input::Report { session, report } => self.report(now, session, report),
+            Input::Heard { session } => {
+                self.speaker(now, session);
+            }
+            Input::Fetch { session, peer } => self.fetch(now, session, peer),
+            Input::Goodbye { session } => self.goodbye(now, session),
+            Input::Closed { session } => self.closed(session),
+            Input::Forget(peer) => self.forget(now, peer),
+            Input::Drain => self.draining = true,
+            Input::Tick => {}
+        }
+        self.look(now);
+    }
+
+    /// What is to be done next, in order.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call `handle` with [`Input::Tick`] if nothing else happens, and why. It may come to nothing: timers are not
+    /// moved by what is heard meanwhile.
+    pub fn deadline(&self) -> Option<(Moment, Due)> {
+        let look = self.directory.next_look().map(|(at, peer)| match self.directory.row(peer).map(|r| r.liveness) {
+            Some(Liveness::Overdue) => (at, Due::Gone(peer)),
+            _ => (at, Due::Overdue(peer)),
+        });
+        let departure = self.directory.next_departure().map(|(at, peer)| (at, Due::Forget(peer)));
+        [look, departure].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Judges the rows that are due, and forgets those kept long enough.
+    fn look(&mut self, now: Moment) {
+        if let Some((at, _)) = self.directory.next_look()
+            && now.since(at) > self.config.pace
+        {
+            self.awake = now;
+            self.notice(Notice::Stalled { late: now.since(at) });
+        }
+        for _ in 0..LOOKS_MAX {
+            match self.directory.next_look() {
+                Some((at, peer)) if at <= now => self.judge(now, peer),
+                _ => break,
+            }
+        }
+        for _ in 0..LOOKS_MAX {
+            match self.directory.next_departure() {
+                Some((at, peer)) if at <= now => self.remove(now, peer),
+                _ => break,
+            }
+        }
+    }
+
+    /// Concludes from a peer's silence.
+    fn judge(&mut self, now: Moment, peer: PeerId) {
+        let Some(row) = self.directory.row(peer) else { return };
+        let heard = row.heard.max(self.awake);
+        let (overdue, gone) = (heard + self.config.overdue_after(), heard + self.config.gone_after);
+        match row.liveness {
+            _ if now >= gone => self.depart(now, peer, Liveness::Gone, What::Gone),
+            Liveness::Live if now >= overdue => self.directory.judge(peer, Liveness::Overdue, now, gone),
+            Liveness::Live => self.directory.look_again(peer, overdue),
+            _ => self.directory.look_again(peer, gone),
+        }
+    }
+
+    /// A sign of life. One that left stays so: only a new session tells that it is back.
+    fn heard(&mut self, now: Moment, peer: PeerId) {
+        let overdue_after = self.config.overdue_after();
+        let Some(row) = self.directory.row_mut(peer) else { return };
+        row.heard = now;
+        match row.liveness {
+            Liveness::Live | Liveness::Left => {}
+            Liveness::Overdue => self.directory.judge(peer, Liveness::Live, now, now + overdue_after),
+            Liveness::Gone => {
+                self.directory.judge(peer, Liveness::Live, now, now + overdue_after);
+                self.event(now, peer, What::Returned);
+            }
+        }
+    }
+
+    /// Takes note that a peer is gone or left, and keeps the bound of those.
+    fn depart(&mut self, now: Moment, peer: PeerId, liveness: Liveness, what: What) {
+        self.directory.judge(peer, liveness, now, now + self.config.forget_after);
+        self.event(now, peer, what);
+        while self.directory.departed() > self.config.departed_max && self.evict(now) {}
+    }
+
+    /// Forgets the longest departed peer; false if there is none.
+    fn evict(&mut self, now: Moment) -> bool {
+        let Some((_, oldest)) = self.directory.next_departure() else { return false };
+        self.notice(Notice::Evicted { peer: oldest });
+        self.remove(now, oldest);
+        true
+    }
+
+    fn forget(&mut self, now: Moment, peer: PeerId) {
+        let answer = match self.directory.row(peer) {
+            None => Forgot::Unknown,
+            Some(row) if !row.departed() => Forgot::StillHere,
+            Some(_) => {
+                self.remove(now, peer);
+                Forgot::Done
+            }
+        };
+        self.outputs.push_back(Output::Forgot { peer, answer });
+    }
+
+    /// Removes an entry and all that belongs to it, but for its trace; its counts stay in the totals.
+    fn remove(&mut self, now: Moment, peer: PeerId) {
+        self.abandon(peer, Reason::Crash);
+        self.event(now, peer, What::Forgotten);
+        self.witnesses.drop_watcher(peer);
+        let Some(row) = self.directory.remove(peer) else { return };
+        if let Some(session) = row.session {
+            self.sessions.remove(&session);
+            self.outputs.push_back(Output::Close { session, code: close::DONE });
+        }
+        if let Some(oldest) = self.forgotten.keep(peer, *row, self.config.forgotten_max) {
+            self.notice(Notice::ForgottenForGood { peer: oldest });
+        }
+    }
+
+    /// Books what the peer's present epoch has in flight as unknown: nobody is left to close it.
+    fn abandon(&mut self, peer: PeerId, reason: Reason) {
+        let Some(row) = self.directory.row_mut(peer) else { return };
+        for (kind, count) in row.books.close(&mut self.totals) {
+            self.tell(Output::Abandoned { peer, kind, count, reason });
+        }
+    }
+
+    fn event(&mut self, now: Moment, peer: PeerId, what: What) {
+        let Some(row) = self.directory.row(peer) else { return };
+        let event = Event { at_ms: now.wall_ms(), peer, name: row.profile.name.clone(), epoch: row.epoch, what };
+        while self.events.len() >= self.config.events_max.max(1) {
+            self.events.pop_front();
+        }
+        self.events.push_back(event.clone());
+        self.tell(Output::Event(event));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.tell(Output::Notice(notice));
+    }
+
+    /// Queues what is told; shed and counted if nobody polls.
+    fn tell(&mut self, output: Output) {
+        if self.outputs.len() < OUTPUTS_MAX {
+            self.outputs.push_back(output);
+        } else {
+            self.outputs_shed += 1;
+        }
+    }
+}

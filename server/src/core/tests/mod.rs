@@ -1,0 +1,291 @@
+//! Tests of the engine as timelines in virtual time: inputs with `<`, questions with `?`, outputs with `>`. A line without
+//! an input tells of what came of time alone. Whatever the engine says and the script does not, or the other way round,
+//! fails. `<<` is an input to a shell that slept until then.
+
+mod bounds;
+mod random;
+mod rules;
+
+use std::{collections::VecDeque, fmt::Write as _, net::SocketAddr};
+
+use pams_shared::{
+    frame::{Hello, Profile, Report, View, close},
+    id::{Correlator, PeerId},
+    moment::Moment,
+    record::{Kind, Ledger, Outcome, Record, Stages},
+    status::{Liveness, Presence, Status},
+};
+
+use super::{view::*, *};
+
+/// Wall clock at the start of each test.
+const WALL_MS: u64 = 1_800_000_000_000;
+
+fn at(ms: u64) -> Moment {
+    Moment::new(ms * 1_000_000, WALL_MS + ms)
+}
+
+/// A peer by one letter.
+fn id(letter: &str) -> PeerId {
+    PeerId::from_bytes([letter.as_bytes()[0]; 16])
+}
+
+fn letter(peer: PeerId) -> char {
+    char::from(peer.as_bytes()[0])
+}
+
+/// Runs the script and compares all that was said. The one place that drives the engine in timelines.
+fn check(script: &str) {
+    check_with(PamsConfig::default(), script);
+}
+
+#[track_caller]
+fn check_with(config: PamsConfig, script: &str) {
+    let script = normal(script);
+    let mut run = Run { pams: Pams::new(config, at(0)), said: String::new() };
+    for line in script.lines() {
+        let (time, rest) = line.split_once(' ').unwrap_or_else(|| panic!("no time: {line}"));
+        let now = (time.parse::<f64>().unwrap_or_else(|_| panic!("no time: {line}")) * 1000.0).round() as u64;
+        match rest.split_once(' ').map(|(sign, rest)| (sign, rest.split(" > ").next().unwrap())) {
+            Some(("<", input)) => run.tick_until(at(now)).input(now, "<", input),
+            Some(("<<", input)) => run.input(now, "<<", input),
+            Some(("?", question)) => run.tick_until(at(now)).answer(now, question),
+            _ => continue,
+        };
+    }
+    assert!(run.said == script, "\n--- script\n{script}\n--- engine\n{}", run.said);
+    assert!(run.pams.directory.is_consistent());
+}
+
+/// One line an input, one blank between words, three digits of a second.
+fn normal(script: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in script.lines().filter(|l| !l.trim().is_empty()) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match (words[0], lines.last_mut()) {
+            (">", Some(last)) => *last += &format!(" {}", words.join(" ")),
+            (time, _) => {
+                let time: f64 = time.parse().unwrap_or_else(|_| panic!("no time: {line}"));
+                lines.push(format!("{time:.3} {}", words[1..].join(" ")));
+            }
+        }
+    }
+    lines.iter().fold(String::new(), |text, line| text + line + "\n")
+}
+
+struct Run {
+    pams: Pams,
+    said: String,
+}
+
+impl Run {
+    fn tick_until(&mut self, until: Moment) -> &mut Self {
+        while let Some((due, _)) = self.pams.deadline().filter(|(due, _)| *due < until) {
+            self.pams.handle(due, Input::Tick);
+            let said = self.drain();
+            if !said.is_empty() {
+                self.line(due.ns() / 1_000_000, said.trim_start());
+            }
+        }
+        self
+    }
+
+    fn input(&mut self, now: u64, sign: &str, text: &str) {
+        let input = parse(at(now), text);
+        self.pams.handle(at(now), input);
+        let said = self.drain();
+        self.line(now, &format!("{sign} {text}{said}"));
+    }
+
+    fn answer(&mut self, now: u64, question: &str) {
+        let answer = answer(&self.pams, at(now), question);
+        self.line(now, &format!("? {question} > {answer}"));
+    }
+
+    fn drain(&mut self) -> String {
+        let mut said = String::new();
+        while let Some(output) = self.pams.poll() {
+            write!(said, " > {}", render(&output)).unwrap();
+        }
+        said
+    }
+
+    fn line(&mut self, ms: u64, text: &str) {
+        writeln!(self.said, "{:.3} {text}", ms as f64 / 1000.0).unwrap();
+    }
+}
+
+fn parse(now: Moment, text: &str) -> Input {
+    let mut words: VecDeque<_> = text.split(' ').collect();
+    let verb = words.pop_front().unwrap();
+    let session = |words: &mut VecDeque<&str>| SessionId(words.pop_front().unwrap()[1..].parse().unwrap());
+    match verb {
+        "open" => {
+            let session = session(&mut words);
+            let peer = id(words.pop_front().unwrap());
+            Input::Opened { session, peer, hello: Box::new(parse_hello(now, peer, words)), observed: observed() }
+        }
+        "report" => Input::Report { session: session(&mut words), report: parse_report(words) },
+        "heard" => Input::Heard { session: session(&mut words) },
+        "fetch" => Input::Fetch { session: session(&mut words), peer: id(words[0]) },
+        "bye" => Input::Goodbye { session: session(&mut words) },
+        "lost" => Input::Closed { session: session(&mut words) },
+        "forget" => Input::Forget(id(words[0])),
+        "drain" => Input::Drain,
+        "tick" => Input::Tick,
+        _ => panic!("unknown input: {text}"),
+    }
+}
+
+fn observed() -> SocketAddr {
+    "192.0.2.1:4433".parse().unwrap()
+}
+
+/// `e2` epoch, `h1` attach, `in=eu/de,cdn` overlays, `ahead=90` seconds of the wall clock, `bare`: no profile.
+fn parse_hello(now: Moment, peer: PeerId, words: VecDeque<&str>) -> Hello {
+    let mut hello = hello(now, peer, 1);
+    for word in words {
+        match word.split_once('=') {
+            Some(("in", overlays)) => {
+                hello.profile.as_mut().unwrap().overlays = overlays.split(',').map(str::to_owned).collect();
+            }
+            Some(("ahead", s)) => hello.wall_ms = now.wall_ms().strict_add_signed(s.parse::<i64>().unwrap() * 1000),
+            _ if word == "bare" => hello.profile = None,
+            _ if word.starts_with('e') => hello.epoch = word[1..].parse().unwrap(),
+            _ => hello.attach = word.strip_prefix('h').unwrap().parse().unwrap(),
+        }
+    }
+    hello
+}
+
+fn hello(now: Moment, peer: PeerId, epoch: u64) -> Hello {
+    let name = format!("peer-{}", letter(peer));
+    let addresses = vec!["0.0.0.0:9000".parse().unwrap()];
+    let profile = Some(Profile { name, addresses, software: "pams-agent/0.1.0".into(), ..Profile::default() });
+    Hello { software: "pams-agent/0.1.0".into(), epoch, capabilities: 0, wall_ms: now.wall_ms(), attach: 0, profile }
+}
+
+/// `3` batch, `ping=5/3/1` opened, good, aborted, `busy@2` status and version, `records=2`, `sees=b:gone`, `drops=b`, `shed=9`.
+fn parse_report(words: VecDeque<&str>) -> Report {
+    let mut report = Report::default();
+    for word in words {
+        if let Ok(batch) = word.parse() {
+            report.batch = batch;
+        } else if let Some((status, version)) = word.split_once('@') {
+            let status = Status::ALL.into_iter().find(|s| s.as_str() == status).unwrap();
+            report.changes.push(Presence { status, version: version.parse().unwrap(), ..Presence::default() });
+        } else {
+            let (key, value) = word.split_once('=').unwrap_or_else(|| panic!("unknown word: {word}"));
+            match key {
+                "records" => report.records = (0..value.parse().unwrap()).map(|n| record(report.batch, n)).collect(),
+                "shed" => report.shed = value.parse().unwrap(),
+                "sees" => report.views.push(view(value)),
+                "drops" => report.views.push(View { dropped: true, ..view(value) }),
+                "ping" => report.totals.push((Kind::Ping, ledger(value))),
+                _ => report.totals.push((Kind::parse(key).unwrap(), ledger(value))),
+            }
+        }
+    }
+    report
+}
+
+fn ledger(text: &str) -> Ledger {
+    let mut n = text.split('/').map(|n| n.parse::<u64>().unwrap());
+    let mut next = || n.next().unwrap_or(0);
+    let (opened, good, aborted) = (next(), next(), next());
+    Ledger { opened, good, aborted, in_flight: opened.saturating_sub(good + aborted), ..Ledger::default() }
+}
+
+fn view(text: &str) -> View {
+    let (peer, liveness) = text.split_once(':').unwrap_or((text, ""));
+    let liveness = Liveness::ALL.into_iter().find(|l| l.as_str() == liveness);
+    View { peer: id(peer), liveness, status: None, missed: 0, hears: true, heard: true, dropped: false }
+}
+
+fn record(batch: u64, n: u64) -> Record {
+    Record {
+        kind: Kind::Ping,
+        target: id("t").0,
+        correlator: Correlator::of_uuid((u128::from(batch) << 64 | u128::from(n)).to_be_bytes()),
+        outcome: Outcome::Good,
+        reason: None,
+        opened_ms: WALL_MS,
+        total_ns: Some(80_000_000),
+        stages: Stages::default(),
+        target_status: Some(Status::Online),
+        path_rtt_ns: None,
+    }
+}
+
+fn render(output: &Output) -> String {
+    match output {
+        Output::Accept { session, terms } => format!("accept #{} {}", session.0, terms.applied_batch),
+        Output::Reject { session, rejected } => format!("reject #{} {:?}", session.0, rejected.code),
+        Output::Close { session, code: close::SUPERSEDED } => format!("close #{} superseded", session.0),
+        Output::Close { session, .. } => format!("close #{}", session.0),
+        Output::Ack { session, ack } => format!("ack #{} {}", session.0, ack.batch),
+        Output::Fetched { session, entry: None } => format!("fetched #{} nothing", session.0),
+        Output::Fetched { session, entry: Some(e) } => {
+            format!("fetched #{} {} {} {}ms", session.0, letter(e.peer), e.liveness.as_str(), e.age_ms)
+        }
+        Output::Forgot { peer, answer } => format!("forgot {} {answer:?}", letter(*peer)),
+        Output::Record { peer, record } => format!("record {} {}", letter(*peer), record.kind),
+        Output::Abandoned { peer, kind, count, reason } => {
+            format!("abandoned {} {kind} {count} {}", letter(*peer), reason.as_str())
+        }
+        Output::Event(e) => format!("{} {}", letter(e.peer), e.what.as_str()),
+        Output::Notice(notice) => format!("notice {} {}", notice.label(), notice.count()),
+    }
+}
+
+fn sum(l: &Ledger) -> String {
+    assert!(l.is_conserved(), "{l:?}");
+    format!("{}={}+{}+{}+{}+{}", l.opened, l.good, l.aborted, l.failed, l.unknown, l.in_flight)
+}
+
+fn answer(pams: &Pams, now: Moment, question: &str) -> String {
+    match question {
+        "totals" => {
+            let summary = pams.summary(now);
+            let used: Vec<_> = summary.ledger.iter().filter(|(_, l)| l.opened > 0).collect();
+            used.iter().map(|(label, l)| format!("{label} {}", sum(l))).collect::<Vec<_>>().join(" ")
+        }
+        "peers" => {
+            let summary = pams.summary(now);
+            let peers: Vec<_> = summary.peers.iter().map(|(l, n)| format!("{} {n}", l.as_str())).collect();
+            format!("{} sessions {}", peers.join(" "), summary.sessions)
+        }
+        "ready" => format!("{} in {}ms", pams.ready(now), pams.ready_in(now).as_millis()),
+        "sd" => {
+            let names: Vec<_> = pams.sd().map(|t| t.labels["__meta_pams_name"].clone()).collect();
+            if names.is_empty() { "nobody".to_owned() } else { names.join(" ") }
+        }
+        "due" => format!("{:?}", pams.deadline().map(|(at, due)| (at.ns() / 1_000_000, due)).unwrap().1)
+            .split('(')
+            .next()
+            .unwrap()
+            .to_owned(),
+        peer => pams.peer(now, id(peer)).map_or("nothing".to_owned(), |d| detail(&d)),
+    }
+}
+
+fn detail(d: &PeerDetail) -> String {
+    let order = d.peer.order;
+    let status = d.peer.presence.as_ref().map_or("-", |p| p.status.as_str());
+    let mut text = format!(
+        "{} {:?} {}ms order {}.{}.{} {status} batch {}",
+        d.home.liveness.as_str(),
+        d.home.because,
+        d.home.age_ms,
+        order.epoch,
+        order.attach,
+        order.version,
+        d.batch
+    );
+    d.ledger.iter().for_each(|(kind, l)| write!(text, " {kind} {}", sum(l)).unwrap());
+    for w in &d.watchers {
+        let seen = w.liveness.map_or("-", Liveness::as_str);
+        write!(text, " {} sees {seen}{}", letter(w.watcher), if w.stale { " (stale)" } else { "" }).unwrap();
+    }
+    text
+}
