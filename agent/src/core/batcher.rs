@@ -15,6 +15,8 @@ use pams_shared::{
     status::Presence,
 };
 
+/// Changes of the own presence that wait for a home.
+const CHANGES_KEPT_MAX: usize = 64;
 /// Batches under way at once: enough to fill a slow path, few enough to bound memory.
 const WINDOW: usize = 4;
 
@@ -77,7 +79,7 @@ impl Batcher {
 
     /// Takes a change of the own presence; it leaves at once.
     pub fn change(&mut self, presence: Presence) {
-        if self.changes.len() >= CHANGES_MAX {
+        if self.changes.len() >= CHANGES_KEPT_MAX {
             self.changes.pop_back(); // the newest takes its place: what is, is never lost
         }
         self.changes.push_back(presence);
@@ -182,13 +184,13 @@ impl Batcher {
     fn cut(&mut self) -> Batch {
         let number = self.next;
         self.next += 1;
-        let changes = self.changes.drain(..).collect();
+        let changes = self.changes.drain(..self.changes.len().min(CHANGES_MAX)).collect();
         let views: Vec<PeerId> = self.dirty.iter().take(VIEWS_MAX).copied().collect();
         views.iter().for_each(|p| {
             self.dirty.remove(p);
         });
         let records = self.records.drain(..self.records.len().min(RECORDS_MAX)).collect();
-        self.urgent = !self.dirty.is_empty() || (self.draining && !self.records.is_empty());
+        self.urgent = !self.dirty.is_empty() || !self.changes.is_empty() || (self.draining && !self.records.is_empty());
         Batch { number, changes, views, records, correlator: None }
     }
 }
@@ -276,7 +278,14 @@ mod tests {
         b.attach(at(0), 0, PACE);
         let batch = b.next(at(0)).unwrap().clone();
         assert_eq!((shed, batch.records[0].opened_ms, batch.records.len()), (3, 3, 2));
-        assert_eq!((batch.changes.len(), batch.changes.last().unwrap().version), (CHANGES_MAX, 199));
+        assert_eq!(batch.changes.len(), CHANGES_MAX);
+        let mut last = None;
+        for n in 1.. {
+            let Some(batch) = b.next(at(0)) else { break };
+            last = batch.changes.last().cloned().or(last);
+            b.acked(n);
+        }
+        assert_eq!(last.unwrap().version, 199);
     }
 
     #[test]
