@@ -39,7 +39,8 @@ impl Clock {
     pub fn instant(self, at: Moment) -> tokio::time::Instant {
         let origin = *ORIGIN;
         // A deadline beyond what the clock can hold is as good as a year away.
-        let at = origin.checked_add(Duration::from_nanos(at.ns())).unwrap_or(origin + Duration::from_secs(365 * 86_400));
+        let at =
+            origin.checked_add(Duration::from_nanos(at.ns())).unwrap_or(origin + Duration::from_secs(365 * 86_400));
         tokio::time::Instant::from_std(at)
     }
 }
