@@ -176,7 +176,7 @@ pub fn compare(catalogue: &[Metric], scraped: &Exposition) -> Vec<String> {
         match catalogue.iter().find(|m| m.name == name) {
             None => found.push(format!("{name}: not in the catalogue")),
             Some(m) if family.kind != m.kind.to_string() => {
-                found.push(format!("{name}: a {}, not a {}", family.kind, m.kind))
+                found.push(format!("{name}: a {}, not a {}", family.kind, m.kind));
             }
             Some(m) if family.help != m.help => found.push(format!("{name}: another help, {:?}", family.help)),
             Some(_) => {}

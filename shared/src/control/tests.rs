@@ -1,4 +1,5 @@
 //! A real socket and a small HTTP server that answers by path.
+#![allow(clippy::disallowed_methods)] // A server in a task of its own ends with the runtime.
 
 use std::convert::Infallible;
 
@@ -10,7 +11,7 @@ use super::*;
 /// Echoes, fails, floods or keeps silent.
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
-    let body: Bytes = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    let body: Bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let reply = |status, bytes| {
         let mut response = Response::new(Full::new(bytes));
         *response.status_mut() = status;

@@ -414,9 +414,9 @@ fn what_is_missing_or_damaged_is_named_and_never_made_anew() {
         let path = dir.path().join(file);
         for damage in [true, false] {
             if damage {
-                fs::write(&path, "{x\n").unwrap()
+                fs::write(&path, "{x\n").unwrap();
             } else {
-                fs::remove_file(&path).unwrap()
+                fs::remove_file(&path).unwrap();
             }
             let message = Authority::open(dir.path(), DOMAIN_DEFAULT, T0).unwrap_err().to_string();
             assert!(message.contains(path.to_str().unwrap()) && message.contains("restore"), "{message}");

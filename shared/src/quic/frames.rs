@@ -21,6 +21,9 @@ pub enum StreamError {
     /// The stream ended inside a frame. The other side's fault, or it was cut short.
     #[error("stream ended inside a frame")]
     Truncated,
+    /// The connection ended before there was a stream.
+    #[error(transparent)]
+    Connection(#[from] quinn::ConnectionError),
     #[error("stream can not be read: {0}")]
     Read(ReadError),
     #[error("stream can not be written: {0}")]

@@ -1,9 +1,11 @@
-//! The one place for QUIC's configuration: endpoints, transports, frames on streams ([`frames`]), and why a connection did
+//! The one place for QUIC's configuration: endpoints, transports, calls ([`calls`]), frames on streams ([`frames`]), and why a connection did
 //! not come about or ended ([`why`]).
 //!
 //! Connections are small here: a server keeps one for each agent, an agent one for each buddy, and all of them carry little.
 //! Certificates and names are `identity`'s; what is said on a connection is the shells' business.
+#![allow(clippy::disallowed_methods)] // Connection ids are random; its tests have threads of their own.
 
+pub mod calls;
 pub mod frames;
 pub mod why;
 
@@ -17,8 +19,9 @@ use quinn::{
 use uuid::Uuid;
 
 pub use self::{
+    calls::{connect, request, resolve, tell},
     frames::{StreamError, read_frame, write_frame},
-    why::{Why, why, why_not_dialled},
+    why::{why, why_not_dialled},
 };
 use crate::{frame::STREAM_BYTES_MAX, socket::Socket};
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     frame::{ALPN, ALPN_JOIN, Frame, Ping},
     id::Correlator,
-    record::Reason,
+    record::{Reason, Why},
 };
 
 const PING: Frame = Frame::Ping(Ping { correlator: Correlator { trace: [5; 16], span: [5; 8] } });
@@ -163,18 +163,18 @@ async fn it_is_said_why_a_peer_can_not_be_reached() {
     };
     let good = ca.client(&ca.leaf());
     let w = turned_away(server(&ca.leaf()), good.clone(), "c.agent.example").await;
-    is(w, Reason::Certificate, "not that of the peer meant");
+    is(w, Reason::Certificate, "another peer");
     for other in [&namesake, &other] {
         let w = turned_away(other.server(&other.leaf(), ALPN), good.clone(), NAME).await;
-        is(w, Reason::Certificate, "its certificate is from another cluster");
+        is(w, Reason::Certificate, "another cluster");
     }
     let w = turned_away(server(&ca.expired_leaf()), good.clone(), NAME).await;
-    is(w, Reason::Clock, "check the clocks");
+    is(w, Reason::Certificate, "expired");
     let w = turned_away(ca.server(&ca.leaf(), ALPN_JOIN), good, NAME).await;
     is(w, Reason::Refused, "no protocol in common");
     // These come late: the dialler was connected already.
     let w = turned_away(server(&ca.leaf()), ca.client(&ca.expired_leaf()), NAME).await;
-    is(w, Reason::Clock, "our certificate is not valid at this time");
+    is(w, Reason::Clock, "by the other side's clock our certificate");
     for other in [&namesake, &other] {
         let w = turned_away(server(&ca.leaf()), ca.client(&other.leaf()), NAME).await;
         is(w, Reason::Certificate, "belongs to another cluster");

@@ -4,29 +4,13 @@
 //! With TLS 1.3 a dialler is connected before the other side has looked at its certificate, so a refused one shows up late,
 //! as a connection closed by the other side with a TLS alert.
 
-use std::fmt;
-
 use quinn::{ApplicationClose, ConnectError, ConnectionError};
 
-use crate::{frame::close, record::Reason};
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Why {
-    pub reason: Reason,
-    pub text: String,
-}
-
-impl Why {
-    fn new(reason: Reason, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into() }
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
+use crate::{
+    frame::close,
+    identity::explain_quic,
+    record::{Reason, Why},
+};
 
 /// Why a connection ended.
 pub fn why(error: &ConnectionError) -> Why {
@@ -35,20 +19,17 @@ pub fn why(error: &ConnectionError) -> Why {
         E::VersionMismatch => {
             Why::new(Reason::Refused, "it speaks no version of QUIC that we do: is this the address of a PAMS daemon?")
         }
-        E::TransportError(e) => match alert(e.code.into()) {
-            Some(alert) => of_our_alert(alert, &e.reason),
+        E::TransportError(e) => match of_tls(error, e.code.into(), &e.reason) {
+            Some(why) => why,
             None => Why::new(Reason::Refused, format!("it broke the QUIC protocol: {e}")),
         },
-        E::ConnectionClosed(close) => {
-            let code = u64::from(close.error_code);
-            match alert(code) {
-                Some(alert) => of_its_alert(alert, &printable(&close.reason)),
-                None if code == CONNECTION_REFUSED => {
-                    Why::new(Reason::Refused, "it takes no connections now: starting, stopping or full; try later")
-                }
-                None => Why::new(Reason::Refused, format!("it gave up the connection: {close}")),
+        E::ConnectionClosed(close) => match of_tls(error, close.error_code.into(), &printable(&close.reason)) {
+            Some(why) => why,
+            None if u64::from(close.error_code) == CONNECTION_REFUSED => {
+                Why::new(Reason::Refused, "it takes no connections now: starting, stopping or full; try later")
             }
-        }
+            None => Why::new(Reason::Refused, format!("it gave up the connection: {close}")),
+        },
         E::ApplicationClosed(close) => of_application(close),
         E::Reset => Why::new(Reason::NoAnswer, "it was restarted and no longer knew this connection"),
         E::TimedOut => Why::new(
@@ -85,112 +66,30 @@ pub fn why_not_dialled(error: &ConnectError) -> Why {
 /// RFC 9000, 20.1.
 const CONNECTION_REFUSED: u64 = 0x2;
 
-/// TLS alerts (RFC 8446, 6.2) that tell users something.
+/// TLS alerts of two sides that find no common ground (RFC 8446, 6.2). All others are about certificates.
 mod tls {
-    pub const HANDSHAKE_FAILURE: u8 = 40;
-    pub const BAD_CERTIFICATE: u8 = 42;
-    pub const UNSUPPORTED_CERTIFICATE: u8 = 43;
-    pub const CERTIFICATE_REVOKED: u8 = 44;
-    pub const CERTIFICATE_EXPIRED: u8 = 45;
-    pub const CERTIFICATE_UNKNOWN: u8 = 46;
-    pub const UNKNOWN_CA: u8 = 48;
-    pub const ACCESS_DENIED: u8 = 49;
-    pub const DECRYPT_ERROR: u8 = 51;
-    pub const PROTOCOL_VERSION: u8 = 70;
-    pub const UNRECOGNISED_NAME: u8 = 112;
-    pub const CERTIFICATE_REQUIRED: u8 = 116;
-    pub const NO_APPLICATION_PROTOCOL: u8 = 120;
+    pub const HANDSHAKE_FAILURE: u64 = 40;
+    pub const PROTOCOL_VERSION: u64 = 70;
+    pub const UNRECOGNISED_NAME: u64 = 112;
+    pub const NO_APPLICATION_PROTOCOL: u64 = 120;
 }
 
-/// The TLS alert in a QUIC error code, if it is one (RFC 9001, 4.8).
-fn alert(code: u64) -> Option<u8> {
-    code.checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok())
-}
+/// First code of TLS alerts among QUIC's error codes (RFC 9001, 4.8).
+const CRYPTO: u64 = 0x100;
 
-/// We did not accept the other side.
-fn of_our_alert(alert: u8, detail: &str) -> Why {
-    match alert {
-        tls::CERTIFICATE_EXPIRED => Why::new(
-            Reason::Clock,
-            format!(
-                "its certificate is not valid at this time ({detail}): check the clocks of both hosts, or it could not renew"
-            ),
-        ),
-        // A root of the same name with another key makes a bad signature.
-        tls::UNKNOWN_CA | tls::DECRYPT_ERROR => Why::new(
-            Reason::Certificate,
-            format!(
-                "its certificate is from another cluster ({detail}): check the address, or join again with a token of that cluster"
-            ),
-        ),
-        tls::BAD_CERTIFICATE => Why::new(
-            Reason::Certificate,
-            format!(
-                "its certificate is not that of the peer meant ({detail}): check the id and the address in the roster"
-            ),
-        ),
-        tls::CERTIFICATE_REQUIRED => Why::new(
-            Reason::Certificate,
-            format!("it showed no certificate ({detail}): it must join the cluster first"),
-        ),
-        _ if is_about_certificates(alert) => {
-            Why::new(Reason::Certificate, format!("its certificate is not accepted: {detail}"))
-        }
-        _ => of_agreement(alert, detail),
-    }
-}
-
-/// The other side did not accept us.
-fn of_its_alert(alert: u8, detail: &str) -> Why {
-    match alert {
-        tls::CERTIFICATE_EXPIRED => Why::new(
-            Reason::Clock,
-            "to it our certificate is not valid at this time: check the clocks of both hosts, or let us reach our home to renew",
-        ),
-        tls::UNKNOWN_CA | tls::DECRYPT_ERROR => Why::new(
-            Reason::Certificate,
-            "it does not know who issued our certificate: it belongs to another cluster, or one of us must join again",
-        ),
-        tls::CERTIFICATE_REQUIRED => {
-            Why::new(Reason::Certificate, "it wants a certificate and we have none: join with a token first")
-        }
-        tls::CERTIFICATE_REVOKED => {
-            Why::new(Reason::Certificate, "our certificate was revoked: join again with a new token")
-        }
-        _ if is_about_certificates(alert) => Why::new(
-            Reason::Certificate,
-            format!("it does not accept our certificate (TLS alert {alert}{}{detail})", colon(detail)),
-        ),
-        _ => of_agreement(alert, detail),
-    }
-}
-
-/// The two found no common ground.
-fn of_agreement(alert: u8, detail: &str) -> Why {
-    let text = match alert {
+/// `None` if it was not TLS.
+fn of_tls(error: &ConnectionError, code: u64, detail: &str) -> Option<Why> {
+    let text = match code.checked_sub(CRYPTO)? {
         tls::NO_APPLICATION_PROTOCOL => {
             "we have no protocol in common: another major version of PAMS, or no PAMS daemon at this address".to_owned()
         }
         tls::HANDSHAKE_FAILURE | tls::PROTOCOL_VERSION => "we have no version or cipher of TLS in common".to_owned(),
-        tls::UNRECOGNISED_NAME => "it does not go by the name we dialled: check the id and the address".to_owned(),
-        _ => format!("TLS failed (alert {alert}{}{detail})", colon(detail)),
+        tls::UNRECOGNISED_NAME => {
+            format!("it does not go by the name we dialled{}{detail}: check the id and the address", colon(detail))
+        }
+        _ => return explain_quic(error).map(|(reason, text)| Why::new(reason, text)),
     };
-    Why::new(Reason::Refused, text)
-}
-
-fn is_about_certificates(alert: u8) -> bool {
-    matches!(
-        alert,
-        tls::BAD_CERTIFICATE
-            | tls::UNSUPPORTED_CERTIFICATE
-            | tls::CERTIFICATE_REVOKED
-            | tls::CERTIFICATE_EXPIRED
-            | tls::CERTIFICATE_UNKNOWN
-            | tls::UNKNOWN_CA
-            | tls::ACCESS_DENIED
-            | tls::DECRYPT_ERROR
-            | tls::CERTIFICATE_REQUIRED
-    )
+    Some(Why::new(Reason::Refused, text))
 }
 
 fn of_application(closed: &ApplicationClose) -> Why {
@@ -244,20 +143,16 @@ mod tests {
     fn what_the_other_side_thinks_of_our_certificate() {
         assert_eq!(closed_with_alert(45).reason, Reason::Clock);
         assert_eq!(closed_with_alert(48).reason, Reason::Certificate);
-        assert!(closed_with_alert(116).text.contains("join with a token"));
-        let other = closed_with_alert(42);
-        assert_eq!(other.reason, Reason::Certificate);
-        assert_eq!(
-            other.text, "it does not accept our certificate (TLS alert 42: [2Jdetail)",
-            "nothing for the terminal"
-        );
+        assert_eq!(closed_with_alert(42).reason, Reason::Certificate);
         assert_eq!(closed_with_alert(120).reason, Reason::Refused);
-        assert_eq!(closed_with_alert(255).reason, Reason::Refused);
+        for alert in 0..=255 {
+            assert!(!closed_with_alert(alert).text.contains('\x1b'), "nothing for the terminal");
+        }
     }
 
     #[test]
     fn closed_on_purpose() {
-        assert_eq!(closed_by_application(close::REJECTED, "role server").to_string(), "it turned us away: role server");
+        assert_eq!(closed_by_application(close::REJECTED, "role server").text, "it turned us away: role server");
         assert_eq!(closed_by_application(close::GOODBYE, "").text, "it left");
         assert_eq!(closed_by_application(77, "").text, "it closed the connection with code 77");
         assert_eq!(closed_by_application(77, "").reason, Reason::Refused);

@@ -159,7 +159,7 @@ impl Way {
     }
 
     fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        self.changed.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.changed.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn deliver(&self, io: &Io, packet: &Packet) {

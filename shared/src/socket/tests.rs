@@ -30,7 +30,7 @@ async fn exchange(a: &mut Side, out: &Connection, b: &Side, back: &Connection) -
     (sent, arrived, done)
 }
 
-async fn pair(a: SocketAddr, b: SocketAddr) -> (Ca, Side, Side) {
+fn pair(a: SocketAddr, b: SocketAddr) -> (Ca, Side, Side) {
     let ca = Ca::new();
     let (a, b) = (Side::bind(a, &ca), Side::bind(b, &ca));
     (ca, a, b)
@@ -38,7 +38,7 @@ async fn pair(a: SocketAddr, b: SocketAddr) -> (Ca, Side, Side) {
 
 #[tokio::test]
 async fn stamps_of_an_exchange_are_in_order_on_both_sides() {
-    let (ca, mut a, b) = pair(LOOPBACK, LOOPBACK).await;
+    let (ca, mut a, b) = pair(LOOPBACK, LOOPBACK);
     let (out, back) = a.connect(&b, &ca).await;
     assert!(a.socket.track(out.remote_address()) && b.socket.track(back.remote_address()));
     for _ in 0..50 {
@@ -50,7 +50,7 @@ async fn stamps_of_an_exchange_are_in_order_on_both_sides() {
 
 #[tokio::test]
 async fn a_warm_ping_and_pong_are_two_small_packets() {
-    let (ca, mut a, b) = pair(LOOPBACK, LOOPBACK).await;
+    let (ca, mut a, b) = pair(LOOPBACK, LOOPBACK);
     let (out, back) = a.connect(&b, &ca).await;
     assert!(a.socket.track(out.remote_address()) && b.socket.track(back.remote_address()));
     let mut two = Vec::new();
@@ -68,7 +68,7 @@ async fn a_warm_ping_and_pong_are_two_small_packets() {
 
 #[tokio::test]
 async fn ipv4_peers_reach_a_dual_stack_socket_and_are_stamped_by_either_spelling() {
-    let (ca, mut a, b) = pair(LOOPBACK, "[::]:0".parse().unwrap()).await;
+    let (ca, mut a, b) = pair(LOOPBACK, "[::]:0".parse().unwrap());
     let to = SocketAddr::new(LOOPBACK.ip(), b.address().port());
     let dialled =
         async { a.endpoint.connect_with(ca.client(&ca.leaf()), to, crate::quic::loopback::NAME).unwrap().await };
@@ -81,7 +81,7 @@ async fn ipv4_peers_reach_a_dual_stack_socket_and_are_stamped_by_either_spelling
 
 #[tokio::test]
 async fn lost_connections_and_refused_datagrams_leave_nothing_behind() {
-    let (ca, a, b) = pair(LOOPBACK, LOOPBACK).await;
+    let (ca, a, b) = pair(LOOPBACK, LOOPBACK);
     let (out, _back) = a.connect(&b, &ca).await;
     let to = out.remote_address();
     assert!(a.socket.expect(to, 20, correlator(1)));
@@ -95,7 +95,7 @@ async fn lost_connections_and_refused_datagrams_leave_nothing_behind() {
 
 #[tokio::test]
 async fn stamps_that_nobody_fetches_are_shed_and_counted() {
-    let (ca, a, b) = pair(LOOPBACK, LOOPBACK).await;
+    let (ca, a, b) = pair(LOOPBACK, LOOPBACK);
     let (out, back) = a.connect(&b, &ca).await;
     for n in 0..70 {
         assert!(a.socket.expect(out.remote_address(), 20, correlator(n)));
@@ -117,7 +117,7 @@ mod emulated {
 
     #[tokio::test]
     async fn the_network_stage_is_the_emulated_delay() {
-        let (ca, mut a, b) = pair(LOOPBACK, LOOPBACK).await;
+        let (ca, mut a, b) = pair(LOOPBACK, LOOPBACK);
         let (out, back) = a.connect(&b, &ca).await;
         assert!(a.socket.track(out.remote_address()) && b.socket.track(back.remote_address()));
         a.socket.emulate(b.address(), Link { delay: 12 * MS, ..Link::default() }).unwrap();
@@ -135,7 +135,7 @@ mod emulated {
 
     #[tokio::test]
     async fn a_partition_loses_what_was_sent_and_heals() {
-        let (ca, mut a, b) = pair(LOOPBACK, LOOPBACK).await;
+        let (ca, mut a, b) = pair(LOOPBACK, LOOPBACK);
         let (out, back) = a.connect(&b, &ca).await;
         assert!(a.socket.track(out.remote_address()) && b.socket.track(back.remote_address()));
         a.socket.emulate(b.address(), Link::PARTITION).unwrap();
@@ -149,7 +149,7 @@ mod emulated {
 
     #[tokio::test]
     async fn too_much_under_way_is_shed_and_counted() {
-        let (_, a, b) = pair(LOOPBACK, LOOPBACK).await;
+        let (_, a, b) = pair(LOOPBACK, LOOPBACK);
         a.socket.emulate(b.address(), Link { delay: Duration::from_secs(50), ..Link::default() }).unwrap();
         let contents = [0; 40];
         let destination = b.address();
