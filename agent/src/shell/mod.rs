@@ -4,7 +4,10 @@
 
 mod credentials;
 pub mod handle;
+mod join;
+mod keep;
 mod link;
+pub mod local;
 mod start;
 mod uplink;
 
@@ -52,7 +55,7 @@ struct Shell {
     metrics: std::sync::Arc<Metrics>,
     /// Where finished transactions go beside the metrics and the home.
     tap: Option<mpsc::Sender<Record>>,
-    keep: start::Keep,
+    keep: keep::Keep,
     asked: HashMap<u64, oneshot::Sender<Result<Record, Why>>>,
     token: u64,
     leaving: bool,

@@ -40,7 +40,7 @@ pub(super) fn open_private(path: &Path, options: &mut OpenOptions) -> Result<Fil
 }
 
 /// The file's bytes; `None` if there is no such file.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
@@ -55,7 +55,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
 }
 
 /// Puts `bytes` in place of the file, all or nothing.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = Path::new(&temporary);

@@ -10,7 +10,7 @@
 mod authority;
 mod bindings;
 mod explain;
-mod files;
+pub mod files;
 mod issue;
 mod leaf;
 mod name;
@@ -28,7 +28,7 @@ pub use explain::{explain, explain_quic};
 pub use leaf::AgentIdentity;
 pub use name::{DOMAIN_BYTES_MAX, DOMAIN_DEFAULT, NameError, SpiffeId, Subject, check_domain, dns_name, home_name};
 pub use store::{Grant, GrantError, NOTE_BYTES_MAX, TOKENS_MAX, TokenInfo, TokenState, TokenStore};
-pub use tls::{JOIN_NAME, Own, agent_server_tls, client_tls, join_tls, server_tls};
+pub use tls::{JOIN_NAME, Own, agent_server_tls, client_tls, join_tls, server_tls, system_time};
 pub use token::{Address, AddressError, SECRET_BYTES, TOKEN_ID_BYTES_MAX, Token, TokenError};
 
 const HOUR: u64 = 3_600;
@@ -107,6 +107,11 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
     hash
+}
+
+/// A seed for a core: the one place where a daemon takes chance from the system.
+pub fn seed() -> Result<[u8; 32], IdentityError> {
+    random()
 }
 
 fn random<const N: usize>() -> Result<[u8; N], IdentityError> {

@@ -13,7 +13,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivatePkcs8KeyDer},
     server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
-    time_provider::TimeProvider,
+    time_provider::{DefaultTimeProvider, TimeProvider},
     version::TLS13,
 };
 
@@ -22,6 +22,11 @@ use crate::frame::{ALPN, ALPN_JOIN};
 
 /// The server name to dial for joining: the domain is not known yet, and the pin is what counts.
 pub const JOIN_NAME: &str = "join.pams.internal";
+
+/// This host's clock, for the configurations below.
+pub fn system_time() -> Arc<dyn TimeProvider> {
+    Arc::new(DefaultTimeProvider)
+}
 
 /// This side's certificate, shared by its TLS configurations: a renewal is seen by the next handshake, and connections
 /// that stand are left alone.

@@ -1,0 +1,235 @@
+//! Opens everything that an agent needs, in the order in which it can fail: files, sockets, the cluster, the listeners.
+
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use pams_shared::{
+    clock::Clock,
+    frame::ADDRESSES_MAX,
+    id::{Minter, PeerId},
+    identity::{self, AgentIdentity},
+    quic,
+    record::Record,
+    socket::Socket,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::{
+    Shell,
+    credentials::Credentials,
+    handle::Handle,
+    join::join,
+    keep::{self, Keep},
+    link::{Links, Me},
+    local,
+    uplink::{self, Uplink},
+};
+use crate::{config::Config, core::Agent, metrics::Metrics};
+
+/// `name/version` as others see it.
+pub const SOFTWARE: &str = concat!("pams-agent/", env!("CARGO_PKG_VERSION"));
+
+/// What is not configuration.
+#[derive(Default)]
+pub struct Options {
+    /// The token to join with, at the first start.
+    pub join: Option<String>,
+    /// Called once everything serves.
+    pub ready: Option<Box<dyn FnOnce(&Ready) + Send>>,
+    /// Gets every finished transaction, for an application that carries the agent as a library. Never waited for: records
+    /// that do not fit are dropped and counted.
+    pub tap: Option<mpsc::Sender<Record>>,
+    /// Slows every pong down, as a busy peer would; for tests and the demo.
+    pub answer_after: Duration,
+}
+
+/// Where a started agent is to be found.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    pub peer: PeerId,
+    pub quic: SocketAddr,
+    pub http: Option<SocketAddr>,
+    pub socket: PathBuf,
+}
+
+/// An agent at work. Dropping it ends it without a goodbye; its peers then find out by themselves.
+pub struct Running {
+    pub ready: Ready,
+    pub handle: Handle,
+    /// The UDP socket, for its counters and the emulated network.
+    pub udp: Arc<Socket>,
+    stop: Option<oneshot::Sender<()>>,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Reports what is open, says goodbye, and ends.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Waits until the agent ends by itself, which it does only when a part of it failed.
+    async fn ended(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => anyhow::anyhow!("a part of the agent failed: {error}"),
+            _ => anyhow::anyhow!("a part of the agent ended unexpectedly; the log says why"),
+        }
+    }
+}
+
+/// Runs an agent until `shutdown`.
+pub async fn run(config: Config, options: Options, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let mut running = start(config, options).await?;
+    tokio::select! {
+        () = shutdown => {}
+        error = running.ended() => return Err(error),
+    }
+    tracing::info!("stopping");
+    running.stop().await;
+    Ok(())
+}
+
+/// Starts an agent; gives it once everything serves.
+pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> {
+    let dir = config.data_dir.clone();
+    let identity = tokio::task::spawn_blocking(move || AgentIdentity::open(&dir)).await??;
+    let (udp, sent) = Socket::bind(config.listen, config.limits.transactions)
+        .with_context(|| format!("can not listen on UDP {} (--listen names another address)", config.listen))?;
+    let bound = udp.address()?;
+    let endpoint = quic::endpoint(udp.clone(), identity.reset_key(), None)?;
+
+    let name = config.label();
+    let identity = match &options.join {
+        Some(token) => join(&endpoint, identity, token, &name).await?,
+        None => identity,
+    };
+    let (Some(own), Some(root), Some(domain)) = (identity.own(), identity.root(), identity.domain()) else {
+        bail!(
+            "this agent has not joined a cluster yet: start it with --join and a token; `pams-server token create` on the \
+             server prints one"
+        );
+    };
+    let server = identity::agent_server_tls(own.clone(), root, identity::system_time())?;
+    endpoint.set_server_config(Some(quic::server_config(server.into(), quic::peer_transport())?));
+    let client = Arc::new(identity::client_tls(own, root, identity::system_time())?);
+    let to_peers = quic::client_config(client.clone(), quic::peer_transport())?;
+    let to_home = quic::client_config(client, quic::home_transport())?;
+
+    let homes = homes(&config, &identity)?;
+    let (peer, epoch) = (identity.peer_id(), identity.epoch());
+    let me = Arc::new(Me { peer, epoch, domain: domain.into(), software: SOFTWARE.into(), capabilities: 0 });
+    let seed = identity::seed()?;
+    let mut tasks = JoinSet::new();
+
+    let metrics = Arc::new(Metrics::new(config.metrics.per_peer_max)?);
+    let (handle, requests) = Handle::new();
+    let credentials = Credentials::new(identity);
+    let sources = local::Sources { handle: handle.clone(), metrics: metrics.clone(), udp: udp.clone(), credentials: credentials.clone() };
+    let http = local::serve(&config, sources, &mut tasks).await?;
+
+    let mut core_config = config.core(own_addresses(&config, bound, &homes).await, SOFTWARE);
+    core_config.presence = keep::restore(&config.data_dir);
+    core_config.answer_after = options.answer_after;
+    let core = Agent::new(core_config, peer, epoch, seed, Clock.now());
+    let (links, link_events) = Links::new(me.clone(), endpoint.clone(), to_peers, udp.clone());
+    let (uplink_requests, uplink_inbox) = mpsc::channel(uplink::REQUESTS_MAX);
+    let (uplink_tell, uplink_events) = mpsc::channel(uplink::REQUESTS_MAX);
+    let uplink = Uplink {
+        me,
+        endpoint: endpoint.clone(),
+        client: to_home,
+        credentials,
+        homes,
+        events: uplink_tell,
+        requests: uplink_inbox,
+        minter: Minter::new(identity::seed()?),
+    };
+    tasks.spawn(uplink.run());
+    let keep = Keep::start(&config.data_dir, &mut tasks);
+    let shell = Shell {
+        core,
+        endpoint,
+        links,
+        link_events,
+        sent,
+        uplink: uplink_requests,
+        uplink_events,
+        requests,
+        metrics,
+        tap: options.tap,
+        keep,
+        asked: Default::default(),
+        token: 0,
+        leaving: false,
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut shell_tasks = tasks;
+    shell_tasks.spawn(shell.run(async move {
+        let _ = stopped.await;
+    }));
+    let ready = Ready { peer, quic: reachable(bound), http, socket: config.socket.clone() };
+    tracing::info!(%peer, epoch, quic = %ready.quic, "agent serves");
+    if let Some(tell) = options.ready {
+        tell(&ready);
+    }
+    Ok(Running { ready, handle, udp, stop: Some(stop), tasks: shell_tasks })
+}
+
+/// The servers to try: those of the configuration, then those that the token named.
+fn homes(config: &Config, identity: &AgentIdentity) -> anyhow::Result<Vec<String>> {
+    let mut homes = config.homes.clone();
+    for home in identity.homes().iter().map(ToString::to_string) {
+        if !homes.contains(&home) {
+            homes.push(home);
+        }
+    }
+    if homes.is_empty() {
+        bail!("no home is known: name one by `homes` in the configuration, or join again with a token that names addresses");
+    }
+    Ok(homes)
+}
+
+/// Where others can call us: as configured, else the address that this host has towards its home. No packet is sent.
+async fn own_addresses(config: &Config, bound: SocketAddr, homes: &[String]) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for named in &config.advertise {
+        addresses.extend(quic::resolve(named).await.unwrap_or_default());
+    }
+    if addresses.is_empty() && !bound.ip().is_unspecified() {
+        addresses.push(bound);
+    }
+    if addresses.is_empty() {
+        for home in homes {
+            for to in quic::resolve(home).await.unwrap_or_default() {
+                addresses.extend(towards(to).map(|ip| SocketAddr::new(ip, bound.port())));
+            }
+        }
+    }
+    addresses.dedup();
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
+}
+
+/// Our address on the way to another; the kernel chooses it by its routes.
+fn towards(to: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(to).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified()).then_some(ip)
+}
+
+/// A socket on all addresses can be reached at loopback.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    if bound.ip().is_unspecified() { SocketAddr::new(Ipv4Addr::LOCALHOST.into(), bound.port()) } else { bound }
+}
