@@ -186,6 +186,10 @@ impl Agent {
         self.batcher.is_settled()
     }
 
+    pub fn is_home_up(&self) -> bool {
+        self.home.connected
+    }
+
     /// The ledger of each kind, for the metrics.
     pub fn ledgers(&self) -> Vec<(Kind, Ledger)> {
         self.pool.ledgers()

@@ -1,0 +1,97 @@
+//! What the demo prints.
+
+use std::{fmt::Write, time::Duration};
+
+use comfy_table::{CellAlignment, Table, presets};
+use pams_shared::status::Liveness;
+use serde::Serialize;
+
+use crate::stage::{NamedLedger, Pair, Scene, Stage};
+
+/// The object of `--json`.
+#[derive(Serialize)]
+pub struct Summary<'a> {
+    pub agents: &'a [NamedLedger],
+    pub pairs: &'a [Pair],
+}
+
+pub fn welcome(stage: &Stage) -> String {
+    format!(
+        "A PAMS and {} agents, each pinging the others every second over QUIC on an emulated network. Ctrl-C ends it.\n{}\n",
+        stage.actors.len(),
+        urls(stage)
+    )
+}
+
+fn urls(stage: &Stage) -> String {
+    let mut out = String::new();
+    if let Some(http) = stage.server.ready.http {
+        let _ = writeln!(out, "server  http://{http}/metrics  http://{http}/api/v1/peers  http://{http}/api/v1/overlays");
+    }
+    if let Some((name, http)) = stage.actors.iter().find_map(|a| Some((a.name, a.http()?))) {
+        let _ = writeln!(out, "agent   http://{http}/metrics ({name})");
+    }
+    if let Some(socket) = stage.actors.iter().find_map(|a| a.socket()) {
+        let _ = writeln!(out, "ask it  curl --unix-socket {} http://agent/v1/buddies", socket.display());
+    }
+    out
+}
+
+/// The table that is drawn again and again.
+pub fn live(stage: &Stage, scene: &Scene, since: Duration) -> String {
+    let mut out = format!("PAMS demo, {:.0} s\n\n", since.as_secs_f64());
+    let _ = writeln!(out, "{}\n", who(scene));
+    let _ = writeln!(out, "RTT in ms over all answered pings; its parts are medians. Liveness as the home concludes it, and the buddies.\n");
+    for line in stage.news.iter().rev().take(3).rev() {
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = writeln!(out, "\n{}", urls(stage));
+    out
+}
+
+fn who(scene: &Scene) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header([
+        "who", "status", "liveness", "buddies say", "p50", "p99", "queued", "network", "hold", "wait", "opened", "good",
+        "aborted", "failed", "unknown", "in flight", "late",
+    ]);
+    for row in &scene.rows {
+        let ms = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
+        let seen: Vec<String> = row.seen.iter().map(|(word, n)| format!("{n} {word}")).collect();
+        let parts = row.rtt.map_or([None; 4], |t| t.parts);
+        let mut cells = vec![
+            row.name.to_owned(),
+            row.status.map_or("-", |s| s.as_str()).to_owned(),
+            row.liveness.map_or("-", Liveness::as_str).to_owned(),
+            seen.join(", "),
+            ms(row.rtt.map(|t| t.p50)),
+            ms(row.rtt.map(|t| t.p99)),
+        ];
+        cells.extend(parts.map(ms));
+        let l = &row.ledger;
+        cells.extend([l.opened, l.good, l.aborted, l.failed, l.unknown, l.in_flight, l.late].map(|n| n.to_string()));
+        table.add_row(cells);
+    }
+    for column in table.column_iter_mut().skip(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// What stands on the screen at the end.
+pub fn summary(scene: &Scene, pairs: &[Pair]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header([
+        "from", "to", "set", "network", "queued", "hold", "wait", "total",
+    ]);
+    for p in pairs {
+        let ms = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
+        let mut cells = vec![p.from.to_owned(), p.to.to_owned(), format!("{:.0}", p.emulated_ms)];
+        cells.extend([p.network_ms, p.queued_ms, p.remote_hold_ms, p.local_wait_ms, p.total_ms].map(ms));
+        table.add_row(cells);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("\n{}\n\nMedians in ms of each pair; `set` is the emulated round trip.\n{table}\n", who(scene))
+}
