@@ -3,5 +3,10 @@
 //!
 //! [`core`] decides, in virtual time; [`shell`] owns clocks, sockets and tasks.
 
+pub mod config;
 pub mod core;
+pub mod metrics;
 pub mod shell;
+
+#[cfg(test)]
+mod sample;
