@@ -1,0 +1,128 @@
+//! The JSON of the control socket, where it is not a core's own type. Units are in the names; what is not known is absent
+//! or null, never 0.
+
+use std::{net::SocketAddr, time::Duration};
+
+use pams_shared::{
+    id::{Order, PeerId},
+    record::Why,
+    status::{Liveness, Presence},
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{
+    core::{BuddyView, HomeView, LedgerView, View},
+    shell::handle::{Fetched, Source},
+};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusAnswer {
+    pub peer: PeerId,
+    pub name: String,
+    pub version: &'static str,
+    pub epoch: u64,
+    pub uptime_s: f64,
+    pub presence: Presence,
+    pub home: HomeView,
+    pub buddies: Tally,
+    /// With peers.
+    pub connections: usize,
+    pub ledgers: Vec<LedgerView>,
+}
+
+/// Buddies by liveness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    pub total: usize,
+    pub live: usize,
+    pub overdue: usize,
+    pub gone: usize,
+    pub left: usize,
+    /// Not judged yet.
+    pub unknown: usize,
+}
+
+/// `GET /v1/buddies`.
+#[derive(Clone, Debug, Serialize)]
+pub struct BuddiesAnswer {
+    pub buddies: Vec<BuddyView>,
+}
+
+/// `GET /v1/peers/{id}`.
+#[derive(Clone, Debug, Serialize)]
+pub struct FetchedAnswer {
+    pub peer: PeerId,
+    pub source: Source,
+    /// How old the information is.
+    pub age_s: f64,
+    /// Why the peer itself was not the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    pub name: String,
+    pub presence: Presence,
+    /// As the source has it.
+    pub liveness: Liveness,
+    pub addresses: Vec<SocketAddr>,
+    /// Where its home sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<SocketAddr>,
+    pub overlays: Vec<String>,
+    pub applications: Vec<Uuid>,
+    pub software: String,
+    pub order: Order,
+}
+
+impl StatusAnswer {
+    pub fn new(view: View, name: &str, uptime: Duration) -> Self {
+        Self {
+            peer: view.peer,
+            name: name.to_owned(),
+            version: env!("CARGO_PKG_VERSION"),
+            epoch: view.epoch,
+            uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
+            presence: view.presence,
+            home: view.home,
+            buddies: Tally::of(&view.buddies),
+            connections: view.links,
+            ledgers: view.ledgers,
+        }
+    }
+}
+
+impl Tally {
+    fn of(buddies: &[BuddyView]) -> Self {
+        let mut tally = Self { total: buddies.len(), ..Self::default() };
+        for buddy in buddies {
+            *match buddy.liveness {
+                Some(Liveness::Live) => &mut tally.live,
+                Some(Liveness::Overdue) => &mut tally.overdue,
+                Some(Liveness::Gone) => &mut tally.gone,
+                Some(Liveness::Left) => &mut tally.left,
+                None => &mut tally.unknown,
+            } += 1;
+        }
+        tally
+    }
+}
+
+impl From<Fetched> for FetchedAnswer {
+    fn from(Fetched { entry, source, why }: Fetched) -> Self {
+        Self {
+            peer: entry.peer,
+            source,
+            age_s: Duration::from_millis(entry.age_ms).as_secs_f64(),
+            why,
+            name: entry.profile.name,
+            presence: entry.presence,
+            liveness: entry.liveness,
+            addresses: entry.profile.addresses,
+            observed: entry.observed,
+            overlays: entry.profile.overlays,
+            applications: entry.profile.applications,
+            software: entry.profile.software,
+            order: entry.order,
+        }
+    }
+}

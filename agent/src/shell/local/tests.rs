@@ -1,0 +1,267 @@
+//! Both routers on real sockets, with a loop that answers from a script.
+
+use std::{net::Ipv4Addr, path::PathBuf};
+
+use hyper::Method;
+use pams_shared::control::{Control, ControlError, listen};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::*;
+use crate::{sample, shell::handle::Request};
+
+/// An agent that knows peers 1 to 9, is reached by none but peer 2, and hangs when asked for 9.
+async fn answer(mut requests: mpsc::Receiver<Request>) {
+    let mut view = sample::view();
+    let mut hanging = Vec::new();
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::View(answer) => drop(answer.send(view.clone())),
+            Request::Publish { status, note, answer } => {
+                let version = view.presence.version + 1;
+                view.presence = Presence { status, note, version, ..view.presence };
+                drop(answer.send(view.presence.clone()));
+            }
+            Request::Ping { peer, answer } if peer == sample::peer(9) => hanging.push(answer),
+            Request::Ping { peer, answer } if peer == sample::peer(2) => drop(answer.send(Ok(sample::record(peer)))),
+            Request::Ping { peer, answer } => {
+                let reason = [Reason::NotSent, Reason::NoAnswer, Reason::Certificate, Reason::Shutdown]
+                    [peer.as_bytes()[0] as usize % 4];
+                drop(answer.send(Err(Why::new(reason, "told why"))));
+            }
+            Request::FetchDirect { peer, answer } => {
+                drop(answer.send((peer == sample::peer(2)).then(|| Ok(sample::entry(2)))));
+            }
+            Request::FetchFromHome { answer, .. } => drop(answer.send(Ok(Some(sample::entry(3))))),
+        }
+    }
+}
+
+/// A running agent's front. Everything ends with it.
+struct Front {
+    folder: tempfile::TempDir,
+    http: std::net::SocketAddr,
+    stop: Vec<oneshot::Sender<()>>,
+    tasks: JoinSet<()>,
+}
+
+impl Front {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, file) = listen(&folder.path().join("agent.sock"), 0o660).await.unwrap();
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (handle, requests) = Handle::new();
+        let metrics = Arc::new(Metrics::new(64));
+        let local = Local::new(handle, metrics.clone(), "alpha", Extras::default);
+        let mut front = Self { folder, http: tcp.local_addr().unwrap(), stop: Vec::new(), tasks: JoinSet::new() };
+        front.tasks.spawn(answer(requests));
+        let (control, http) = (local.clone().control(), local.http());
+        let (stop_control, stop_http) = (front.stop(), front.stop());
+        let (for_control, for_http) = (metrics.clone(), metrics);
+        front.tasks.spawn(async move {
+            serve(socket, control, for_control, stop_control).await;
+            drop(file);
+        });
+        front.tasks.spawn(serve(tcp, http, for_http, stop_http));
+        front
+    }
+
+    fn stop(&mut self) -> impl Future<Output = ()> + use<> {
+        let (stop, stopped) = oneshot::channel();
+        self.stop.push(stop);
+        async { drop(stopped.await) }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("agent.sock")
+    }
+
+    fn control(&self) -> Control {
+        Control::new(self.socket(), "pams-agent")
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.control().get(path).await.unwrap()
+    }
+
+    /// Status and problem of a request that must not succeed.
+    async fn refused(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Problem) {
+        match self.control().request::<Value>(method, path, body).await {
+            Err(ControlError::Refused { status, problem }) => (status, problem),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    /// The answer to a request written by hand. The agent may hang up before it has read all of it.
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(self.socket()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    async fn http(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.http).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+#[tokio::test]
+async fn status_and_buddies_show_the_view() {
+    let front = Front::new().await;
+    let status = front.get("/v1/status").await;
+    assert_eq!((&status["name"], &status["epoch"]), (&json!("alpha"), &json!(3)));
+    assert_eq!(status["presence"]["status"], "away");
+    assert_eq!(status["home"]["connected"], true);
+    assert_eq!(status["buddies"], json!({ "total": 4, "live": 1, "overdue": 0, "gone": 1, "left": 1, "unknown": 1 }));
+    assert_eq!(status["ledgers"][0]["kind"], "presence.ping");
+    assert_eq!(status["ledgers"][0]["opened"], 10);
+
+    let buddies = front.get("/v1/buddies").await;
+    assert_eq!(buddies["buddies"][0]["last"]["stages_ns"]["network"], 84_000_000);
+    assert_eq!(buddies["buddies"][3]["liveness"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_presence_is_published_and_read_back() {
+    let front = Front::new().await;
+    let told: Value = front.control().put("/v1/presence", &json!({ "status": "busy", "note": "lunch" })).await.unwrap();
+    assert_eq!((&told["status"], &told["note"], &told["version"]), (&json!("busy"), &json!("lunch"), &json!(5)));
+    let told: Value = front.control().put("/v1/presence", &json!({ "status": "online", "note": "" })).await.unwrap();
+    assert_eq!(told.get("note"), None);
+    assert_eq!(front.get("/v1/presence").await["status"], "online");
+}
+
+#[tokio::test]
+async fn a_ping_answers_with_its_split_or_says_why_not() {
+    let front = Front::new().await;
+    let id = |n| sample::peer(n).to_string();
+    let record: Value = front.control().post(&format!("/v1/ping/{}", id(2)), &json!({})).await.unwrap();
+    assert_eq!(record["total_ns"], 85_100_000);
+    assert_eq!(record["stages_ns"].as_object().unwrap().len(), 4);
+    for (n, expected) in [(4, (504, "not_sent")), (5, (504, "no_answer")), (6, (502, "certificate")), (7, (503, "shutdown"))] {
+        let (status, problem) = front.refused(Method::POST, &format!("/v1/ping/{}", id(n)), None).await;
+        assert_eq!((status, problem.reason.as_deref()), (expected.0, Some(expected.1)));
+        assert_eq!(problem.error, "told why");
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_tells_its_source_and_why_it_was_not_the_peer() {
+    let front = Front::new().await;
+    let direct = front.get(&format!("/v1/peers/{}", sample::peer(2))).await;
+    assert_eq!((&direct["source"], direct.get("why")), (&json!("peer"), None));
+    let from_home = front.get(&format!("/v1/peers/{}", sample::peer(5))).await;
+    assert_eq!((&from_home["source"], &from_home["age_s"]), (&json!("home"), &json!(2.5)));
+    assert_eq!(from_home["why"]["reason"], "no_answer");
+}
+
+#[tokio::test]
+async fn each_bad_request_gets_a_problem() {
+    let front = Front::new().await;
+    let long = json!({ "status": "busy", "note": "x".repeat(257) });
+    let huge = json!({ "status": "busy", "note": "x".repeat(BODY_BYTES_MAX) });
+    let (put, ping) = (Method::PUT, format!("/v1/ping/{}", sample::peer(2)));
+    for (method, path, body, status, told) in [
+        (Method::GET, "/v1/nothing", None, 404, "there is no /v1/nothing"),
+        (Method::GET, "/", None, 404, "there is no /"),
+        (Method::POST, "/v1/status", None, 405, "/v1/status does not take POST"),
+        (Method::DELETE, "/v1/presence", None, 405, "/v1/presence does not take DELETE"),
+        (Method::GET, "/v1/peers/beta", None, 400, "\"beta\" is no peer id"),
+        (Method::GET, "/v1/peers/%ff", None, 400, "Invalid UTF-8"),
+        (Method::POST, "/v1/ping/1", None, 400, "\"1\" is no peer id"),
+        (Method::POST, &ping, Some(json!({ "count": 3 })), 400, "unknown field `count`"),
+        (put.clone(), "/v1/presence", None, 400, "EOF while parsing"),
+        (put.clone(), "/v1/presence", Some(json!({ "status": "asleep" })), 400, "unknown variant `asleep`"),
+        (put.clone(), "/v1/presence", Some(json!({ "status": "busy", "ttl": 1 })), 400, "unknown field `ttl`"),
+        (put.clone(), "/v1/presence", Some(json!({ "note": "x" })), 400, "missing field `status`"),
+        (put.clone(), "/v1/presence", Some(json!({ "status": "busy", "note": "a\nb" })), 400, "the note is too long"),
+        (put.clone(), "/v1/presence", Some(long), 400, "the note is too long"),
+        (put, "/v1/presence", Some(huge), 413, "length limit exceeded"),
+    ] {
+        let (code, problem) = front.refused(method, path, body.as_ref()).await;
+        assert_eq!(code, status, "{path}: {problem:?}");
+        assert!(problem.error.contains(told), "{path}: {problem:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_turned_away_and_a_wrong_method_learns_the_right_ones() {
+    let front = Front::new().await;
+    assert!(front.raw("nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+    let head = format!("GET /v1/status HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(64 << 10));
+    let answer = front.raw(&head).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let answer = front.raw("POST /v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.to_lowercase();
+    assert!(answer.contains("\r\nallow: get,head\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn prometheus_finds_metrics_health_and_readiness() {
+    let front = Front::new().await;
+    let metrics = front.http("/metrics").await;
+    assert!(metrics.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{metrics}");
+    let (_, body) = metrics.split_once("\r\n\r\n").unwrap();
+    assert!(expo::parse(body).unwrap().families.len() > 30);
+    assert!(front.http("/healthz").await.ends_with("ok\n"));
+    assert!(front.http("/readyz").await.ends_with("ready\n"));
+    assert!(front.http("/v1/status").await.starts_with("HTTP/1.1 404"), "control is not served over TCP");
+}
+
+#[tokio::test]
+async fn an_agent_that_has_ended_is_neither_healthy_nor_ready() {
+    let (handle, requests) = Handle::new();
+    drop(requests);
+    let local = Local::new(handle, Arc::new(Metrics::new(0)), "alpha", Extras::default);
+    assert_eq!(healthz(State(local.clone())).await.unwrap_err().0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(readyz(State(local)).await.unwrap_err().1.error, "the agent has ended");
+}
+
+#[tokio::test]
+async fn without_home_and_peers_an_agent_is_not_ready_and_says_why() {
+    let (handle, mut requests) = Handle::new();
+    let mut view = sample::view();
+    view.home.connected = false;
+    view.home.why = Some(Why::new(Reason::Refused, "nobody listens at 192.0.2.1:7420"));
+    view.links = 0;
+    let local = Local::new(handle, Arc::new(Metrics::new(0)), "alpha", Extras::default);
+    let script = async {
+        let Some(Request::View(answer)) = requests.recv().await else { panic!("another request") };
+        answer.send(view).unwrap();
+    };
+    let (answer, ()) = tokio::join!(readyz(State(local)), script);
+    let Refusal(status, problem) = answer.unwrap_err();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(problem.error, "neither home nor peer is connected; no home: nobody listens at 192.0.2.1:7420");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_hangs_is_ended() {
+    let front = Front::new().await;
+    let patient = front.control().within(REQUEST_WITHIN * 2);
+    let hanging = patient.post::<Value>(&format!("/v1/ping/{}", sample::peer(9)), &json!({})).await;
+    assert!(matches!(hanging, Err(ControlError::Refused { status: 408, .. })), "{hanging:?}");
+}
+
+#[tokio::test]
+async fn at_the_end_the_socket_is_gone_and_all_tasks_are_joined() {
+    let mut front = Front::new().await;
+    front.get("/v1/status").await;
+    let idle = UnixStream::connect(front.socket()).await.unwrap();
+    front.stop.drain(..).for_each(|stop| drop(stop.send(())));
+    while let Some(ended) = front.tasks.join_next().await {
+        ended.unwrap();
+    }
+    assert!(!front.socket().exists());
+    drop(idle);
+}
