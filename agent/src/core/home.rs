@@ -115,8 +115,8 @@ impl Agent {
             liveness: buddy.and_then(|b| b.liveness),
             status: buddy.and_then(|b| b.status),
             missed: buddy.map_or(0, |b| b.missed),
-            hears: buddy.is_some_and(|b| b.hears()),
-            heard: buddy.is_some_and(|b| b.is_heard()),
+            hears: buddy.is_some_and(pams_shared::presence::Buddy::hears),
+            heard: buddy.is_some_and(pams_shared::presence::Buddy::is_heard),
             dropped: buddy.is_none(),
         }
     }

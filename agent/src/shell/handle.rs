@@ -27,11 +27,24 @@ pub struct Ended;
 #[derive(Debug)]
 pub(crate) enum Request {
     View(oneshot::Sender<View>),
-    Publish { status: Status, note: Option<String>, answer: oneshot::Sender<Presence> },
-    Ping { peer: PeerId, answer: oneshot::Sender<Result<Record, Why>> },
+    Publish {
+        status: Status,
+        note: Option<String>,
+        answer: oneshot::Sender<Presence>,
+    },
+    Ping {
+        peer: PeerId,
+        answer: oneshot::Sender<Result<Record, Why>>,
+    },
     /// Ask the peer over the connection there is; `None`: there is none.
-    FetchDirect { peer: PeerId, answer: oneshot::Sender<Option<Result<Entry, Why>>> },
-    FetchFromHome { peer: PeerId, answer: oneshot::Sender<Result<Option<Entry>, Why>> },
+    FetchDirect {
+        peer: PeerId,
+        answer: oneshot::Sender<Option<Result<Entry, Why>>>,
+    },
+    FetchFromHome {
+        peer: PeerId,
+        answer: oneshot::Sender<Result<Option<Entry>, Why>>,
+    },
 }
 
 /// One peer as it was found.
@@ -90,7 +103,9 @@ impl Handle {
         Ok(match self.ask(|answer| Request::FetchFromHome { peer, answer }).await? {
             Ok(Some(entry)) => Ok(Fetched { entry, source: Source::Home, why: Some(why) }),
             Ok(None) => Err(Why::new(why.reason, format!("{}; and the home does not know it", why.text))),
-            Err(home) => Err(Why::new(why.reason, format!("{}; and the home could not be asked: {}", why.text, home.text))),
+            Err(home) => {
+                Err(Why::new(why.reason, format!("{}; and the home could not be asked: {}", why.text, home.text)))
+            }
         })
     }
 

@@ -15,7 +15,12 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Joins with the token unless the agent is of that cluster already, so that the same command line starts it again.
-pub async fn join(endpoint: &Endpoint, mut identity: AgentIdentity, token: &str, name: &str) -> anyhow::Result<AgentIdentity> {
+pub async fn join(
+    endpoint: &Endpoint,
+    mut identity: AgentIdentity,
+    token: &str,
+    name: &str,
+) -> anyhow::Result<AgentIdentity> {
     let token: Token = token.trim().parse().context("the token after --join can not be used")?;
     if identity.is_joined_by(&token) {
         tracing::debug!("this agent has joined the token's cluster already; the token is not used again");
@@ -38,7 +43,9 @@ pub async fn join(endpoint: &Endpoint, mut identity: AgentIdentity, token: &str,
             Ok(Ok(Frame::Refused(refused))) => bail!("{address} refuses to let this agent join: {}", refused.detail),
             Ok(Ok(_)) => last = Some(format!("{address} answered with something else: is it a pams-server?")),
             Ok(Err(why)) => last = Some(format!("{address}: {why}")),
-            Err(_) => last = Some(format!("{address} did not answer in {} s: is the UDP port open?", PATIENCE.as_secs())),
+            Err(_) => {
+                last = Some(format!("{address} did not answer in {} s: is the UDP port open?", PATIENCE.as_secs()));
+            }
         }
     }
     bail!("could not join: {}", last.unwrap_or_else(|| "the token names no address".into()))

@@ -27,7 +27,8 @@ impl Keep {
 pub fn restore(dir: &Path) -> Presence {
     let path = dir.join(FILE);
     let read = files::read(&path).map_err(|e| e.to_string());
-    let parsed = read.and_then(|bytes| bytes.map(|b| serde_json::from_slice(&b).map_err(|e| e.to_string())).transpose());
+    let parsed =
+        read.and_then(|bytes| bytes.map(|b| serde_json::from_slice(&b).map_err(|e| e.to_string())).transpose());
     match parsed {
         Ok(presence) => presence.unwrap_or_default(),
         Err(problem) => {

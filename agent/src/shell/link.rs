@@ -14,7 +14,7 @@ use pams_shared::{
     clock::Clock,
     frame::{self, Entry, Frame, FrameError, Hello, HelloAck, Ping, Pong, Rejected, Rejection, Role, close, wire},
     id::PeerId,
-    identity::name::{self, Subject},
+    identity::{self, Subject},
     moment::{Moment, nanos},
     quic::{self, StreamError},
     record::{Reason, Why},
@@ -48,14 +48,36 @@ pub const EVENTS_MAX: usize = 1_024;
 pub enum LinkEvent {
     /// Hello is answered.
     Ready(Box<Ready>),
-    DialFailed { peer: PeerId, why: Why },
-    Ping { from: PeerId, ping: Ping, arrived: Option<Moment> },
-    Pong { from: PeerId, pong: Pong, arrived: Option<Moment>, path_rtt_ns: u64 },
-    Rejected { from: Option<PeerId>, label: &'static str },
-    Goodbye { peer: PeerId },
+    DialFailed {
+        peer: PeerId,
+        why: Why,
+    },
+    Ping {
+        from: PeerId,
+        ping: Ping,
+        arrived: Option<Moment>,
+    },
+    Pong {
+        from: PeerId,
+        pong: Pong,
+        arrived: Option<Moment>,
+        path_rtt_ns: u64,
+    },
+    Rejected {
+        from: Option<PeerId>,
+        label: &'static str,
+    },
+    Goodbye {
+        peer: PeerId,
+    },
     /// The peer asks for our own entry.
     AskedForSelf(oneshot::Sender<Entry>),
-    Closed { peer: PeerId, link: LinkId, why: Why, restarted: bool },
+    Closed {
+        peer: PeerId,
+        link: LinkId,
+        why: Why,
+        restarted: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -269,7 +291,9 @@ impl Links {
 
     /// Takes finished tasks away; tells how many of them panicked.
     pub fn reap(&mut self) -> usize {
-        std::iter::from_fn(|| self.tasks.try_join_next()).filter(|r| r.as_ref().is_err_and(|e| e.is_panic())).count()
+        std::iter::from_fn(|| self.tasks.try_join_next())
+            .filter(|r| r.as_ref().is_err_and(tokio::task::JoinError::is_panic))
+            .count()
     }
 
     fn read(&mut self, peer: PeerId, link: LinkId, connection: Connection) {
@@ -319,7 +343,7 @@ async fn dial_one(
     peer: PeerId,
     address: std::net::SocketAddr,
 ) -> Result<Ready, Why> {
-    let name = name::dns_name(Role::Agent, peer.0, &me.domain);
+    let name = identity::dns_name(Role::Agent, peer.0, &me.domain);
     let connection = quic::connect(endpoint, client, address, &name).await?;
     let ack = match quic::request(&connection, &Frame::Hello(me.hello())).await {
         Ok(Frame::HelloAck(ack)) => ack,
@@ -381,7 +405,10 @@ fn judge(me: &Me, connection: &Connection) -> Result<PeerId, Rejected> {
     }
     let peer = PeerId(subject.id);
     if peer == me.peer {
-        return Err(reject(Rejection::Oneself, "this is you: the address leads back to the caller, or two agents share an id"));
+        return Err(reject(
+            Rejection::Oneself,
+            "this is you: the address leads back to the caller, or two agents share an id",
+        ));
     }
     Ok(peer)
 }
@@ -391,7 +418,12 @@ fn reject(code: Rejection, detail: &str) -> Rejected {
 }
 
 /// Reads a connection until it ends: datagrams with their stamps, and what little comes on streams.
-async fn read(peer: PeerId, connection: &Connection, socket: &Socket, events: &mpsc::Sender<LinkEvent>) -> quinn::ConnectionError {
+async fn read(
+    peer: PeerId,
+    connection: &Connection,
+    socket: &Socket,
+    events: &mpsc::Sender<LinkEvent>,
+) -> quinn::ConnectionError {
     let datagrams = async {
         loop {
             let mut next = pin!(connection.read_datagram());
@@ -483,7 +515,6 @@ fn silent(addresses: &[String]) -> Why {
 pub fn offset(wall_ms: u64) -> i64 {
     i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(Clock.now().wall_ms())
 }
-
 
 #[cfg(test)]
 mod tests {

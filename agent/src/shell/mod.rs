@@ -39,8 +39,6 @@ use uplink::{UplinkEvent, UplinkRequest};
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 /// How often metrics are tidied and finished tasks taken away.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// Records that may wait for a tap; beyond, they are dropped and counted.
-const TAP_MAX: usize = 4_096;
 
 /// The loop and all it owns.
 struct Shell {
@@ -68,6 +66,7 @@ impl Shell {
         let mut upkeep = tokio::time::interval(UPKEEP);
         self.drain();
         while !self.leaving {
+            let deadline = self.deadline();
             tokio::select! {
                 biased; // stamps first: a ping's Sent is there before its pong
                 () = &mut shutdown => self.handle(Input::Command(Command::Shutdown)),
@@ -76,7 +75,7 @@ impl Shell {
                 Some(event) = self.uplink_events.recv() => self.uplink_event(event),
                 Some(request) = self.requests.recv() => self.request(request),
                 Some(incoming) = self.endpoint.accept() => self.links.accept(incoming),
-                () = sleep_until(self.deadline()) => self.handle(Input::Tick),
+                () = sleep_until(deadline) => self.handle(Input::Tick),
                 _ = upkeep.tick() => self.upkeep(),
             }
         }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use pams_shared::{
     clock::Clock,
-    frame::ADDRESSES_MAX,
+    control,
     id::{Minter, PeerId},
     identity::{self, AgentIdentity},
     quic,
@@ -19,7 +19,7 @@ use pams_shared::{
     socket::Socket,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 
@@ -30,13 +30,20 @@ use super::{
     join::join,
     keep::{self, Keep},
     link::{Links, Me},
-    local,
+    local::{Local, serve},
     uplink::{self, Uplink},
 };
-use crate::{config::Config, core::Agent, metrics::Metrics};
+use crate::{
+    config::{Config, Http, SOFTWARE},
+    core::Agent,
+    metrics::{Extras, Metrics},
+};
 
-/// `name/version` as others see it.
-pub const SOFTWARE: &str = concat!("pams-agent/", env!("CARGO_PKG_VERSION"));
+/// Mode of the control socket: the owner and the group may ask.
+const CONTROL_MODE: u32 = 0o660;
+
+/// Told once where the agent is to be found.
+pub type TellReady = Box<dyn FnOnce(&Ready) + Send>;
 
 /// What is not configuration.
 #[derive(Default)]
@@ -44,7 +51,7 @@ pub struct Options {
     /// The token to join with, at the first start.
     pub join: Option<String>,
     /// Called once everything serves.
-    pub ready: Option<Box<dyn FnOnce(&Ready) + Send>>,
+    pub ready: Option<TellReady>,
     /// Gets every finished transaction, for an application that carries the agent as a library. Never waited for: records
     /// that do not fit are dropped and counted.
     pub tap: Option<mpsc::Sender<Record>>,
@@ -67,14 +74,14 @@ pub struct Running {
     pub handle: Handle,
     /// The UDP socket, for its counters and the emulated network.
     pub udp: Arc<Socket>,
-    stop: Option<oneshot::Sender<()>>,
+    stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
 impl Running {
     /// Reports what is open, says goodbye, and ends.
     pub async fn stop(mut self) {
-        drop(self.stop.take());
+        self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
     }
 
@@ -131,14 +138,20 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let seed = identity::seed()?;
     let mut tasks = JoinSet::new();
 
-    let metrics = Arc::new(Metrics::new(config.metrics.per_peer_max)?);
+    let metrics = Arc::new(Metrics::new(config.metrics.per_peer_max));
     let (handle, requests) = Handle::new();
     let credentials = Credentials::new(identity);
-    let sources = local::Sources { handle: handle.clone(), metrics: metrics.clone(), udp: udp.clone(), credentials: credentials.clone() };
-    let http = local::serve(&config, sources, &mut tasks).await?;
+    let started_ms = Clock.now().wall_ms();
+    let extras = {
+        let (credentials, udp) = (credentials.clone(), udp.clone());
+        move || Extras { started_ms, certificate_expires: credentials.expires(), traffic: udp.traffic() }
+    };
+    let local = Local::new(handle.clone(), metrics.clone(), &name, extras);
+    let (stopped, stop) = watch::channel(false);
+    let http = listen(&config, local, &metrics, &stop, &mut tasks).await?;
 
-    let mut core_config = config.core(own_addresses(&config, bound, &homes).await, SOFTWARE);
-    core_config.presence = keep::restore(&config.data_dir);
+    let found = own_addresses(bound, &homes).await;
+    let mut core_config = config.core(keep::restore(&config.data_dir), &found);
     core_config.answer_after = options.answer_after;
     let core = Agent::new(core_config, peer, epoch, seed, Clock.now());
     let (links, link_events) = Links::new(me.clone(), endpoint.clone(), to_peers, udp.clone());
@@ -172,39 +185,66 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
         token: 0,
         leaving: false,
     };
-    let (stop, stopped) = oneshot::channel::<()>();
-    let mut shell_tasks = tasks;
-    shell_tasks.spawn(shell.run(async move {
-        let _ = stopped.await;
-    }));
-    let ready = Ready { peer, quic: reachable(bound), http, socket: config.socket.clone() };
+    tasks.spawn(shell.run(async move { stopping(stop).await }));
+    let ready = Ready { peer, quic: reachable(bound), http, socket: config.socket_path() };
     tracing::info!(%peer, epoch, quic = %ready.quic, "agent serves");
     if let Some(tell) = options.ready {
         tell(&ready);
     }
-    Ok(Running { ready, handle, udp, stop: Some(stop), tasks: shell_tasks })
+    Ok(Running { ready, handle, udp, stop: stopped, tasks })
 }
 
 /// The servers to try: those of the configuration, then those that the token named.
 fn homes(config: &Config, identity: &AgentIdentity) -> anyhow::Result<Vec<String>> {
-    let mut homes = config.homes.clone();
+    let mut homes: Vec<String> = config.homes.iter().map(ToString::to_string).collect();
     for home in identity.homes().iter().map(ToString::to_string) {
         if !homes.contains(&home) {
             homes.push(home);
         }
     }
     if homes.is_empty() {
-        bail!("no home is known: name one by `homes` in the configuration, or join again with a token that names addresses");
+        bail!(
+            "no home is known: name one by `homes` in the configuration, or join again with a token that names addresses"
+        );
     }
     Ok(homes)
 }
 
-/// Where others can call us: as configured, else the address that this host has towards its home. No packet is sent.
-async fn own_addresses(config: &Config, bound: SocketAddr, homes: &[String]) -> Vec<SocketAddr> {
+/// The control socket and, unless it is off, the listener of the metrics; its address.
+async fn listen(
+    config: &Config,
+    local: Local,
+    metrics: &Arc<Metrics>,
+    stop: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let path = config.socket_path();
+    let (unix, file) = control::listen(&path, CONTROL_MODE)
+        .await
+        .with_context(|| format!("can not listen on the control socket {} (--socket names another)", path.display()))?;
+    let (router, metrics_of, stopped) = (local.clone().control(), metrics.clone(), stop.clone());
+    tasks.spawn(async move {
+        serve(unix, router, metrics_of, stopping(stopped)).await;
+        drop(file); // takes the socket's file away
+    });
+    let Http::At(address) = config.http else { return Ok(None) };
+    let tcp = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can not listen on TCP {address} for HTTP (--http names another, or off)"))?;
+    let bound = tcp.local_addr()?;
+    let (metrics, stop) = (metrics.clone(), stop.clone());
+    tasks.spawn(async move { serve(tcp, local.http(), metrics, stopping(stop)).await });
+    Ok(Some(bound))
+}
+
+/// Waits until all is to stop.
+async fn stopping(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Where others can call us: what the socket is bound to, else the address that this host has towards its home. No packet is sent.
+async fn own_addresses(bound: SocketAddr, homes: &[String]) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
-    for named in &config.advertise {
-        addresses.extend(quic::resolve(named).await.unwrap_or_default());
-    }
     if addresses.is_empty() && !bound.ip().is_unspecified() {
         addresses.push(bound);
     }
@@ -216,7 +256,6 @@ async fn own_addresses(config: &Config, bound: SocketAddr, homes: &[String]) -> 
         }
     }
     addresses.dedup();
-    addresses.truncate(ADDRESSES_MAX);
     addresses
 }
 

@@ -7,7 +7,7 @@ use pams_shared::{
     clock::Clock,
     frame::{self, Entry, Frame, Hello, Profile, Report, ReportAck, Role, Terms, close},
     id::{Minter, PeerId, ServerId},
-    identity::name::{self, Subject},
+    identity::{self, Subject},
     quic::{self, StreamError},
     record::{Reason, Why},
 };
@@ -18,7 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{credentials::Credentials, link::{Me, offset}};
+use super::{
+    credentials::Credentials,
+    link::{Me, offset},
+};
 
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
@@ -46,11 +49,19 @@ pub enum UplinkEvent {
 /// What the loop asks of it.
 #[derive(Debug)]
 pub enum UplinkRequest {
-    Greet { attach: u64, profile: Profile },
+    Greet {
+        attach: u64,
+        profile: Profile,
+    },
     Report(Report),
     /// Where is it? Answered by [`UplinkEvent::Resolved`].
-    Resolve { peer: PeerId },
-    Fetch { peer: PeerId, answer: oneshot::Sender<Result<Option<Entry>, Why>> },
+    Resolve {
+        peer: PeerId,
+    },
+    Fetch {
+        peer: PeerId,
+        answer: oneshot::Sender<Result<Option<Entry>, Why>>,
+    },
     /// Say goodbye when all is written, and end.
     Goodbye,
 }
@@ -134,7 +145,7 @@ impl Uplink {
     async fn connect(&mut self, address: &str) -> Result<Connection, Why> {
         let mut last = Why::new(Reason::NoAnswer, "its name has no address");
         for at in quic::resolve(address).await? {
-            match quic::connect(&self.endpoint, self.client.clone(), at, &name::home_name(&self.me.domain)).await {
+            match quic::connect(&self.endpoint, self.client.clone(), at, &identity::home_name(&self.me.domain)).await {
                 Ok(connection) => return Ok(connection),
                 Err(why) => last = why,
             }
@@ -192,9 +203,8 @@ impl Uplink {
             tokio::select! {
                 biased;
                 end = &mut acks => return end,
-                Some(done) = tasks.join_next() => if let Ok(Some(renewed)) = done {
-                    if self.events.send(renewed).await.is_err() { return End::Done }
-                },
+                Some(done) = tasks.join_next() => if let Ok(Some(renewed)) = done
+                    && self.events.send(renewed).await.is_err() { return End::Done },
                 request = self.requests.recv() => match request {
                     None => return End::Done,
                     Some(UplinkRequest::Report(report)) => {
@@ -299,7 +309,9 @@ async fn renew(connection: &Connection, credentials: &Credentials) -> Option<Upl
             Ok(()) => return Some(UplinkEvent::Renewed),
             Err(error) => tracing::warn!(%error, "the renewed certificate can not be used"),
         },
-        Ok(Ok(Frame::Refused(refused))) => tracing::warn!(detail = refused.detail, "the home refuses to renew the certificate"),
+        Ok(Ok(Frame::Refused(refused))) => {
+            tracing::warn!(detail = refused.detail, "the home refuses to renew the certificate");
+        }
         Ok(Ok(_)) => tracing::warn!("the home answered the renewal with something else"),
         Ok(Err(error)) => tracing::warn!(%error, "renewing the certificate went wrong"),
         Err(_) => tracing::warn!("the home did not answer the renewal in time"),

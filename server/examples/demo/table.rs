@@ -26,7 +26,8 @@ pub fn welcome(stage: &Stage) -> String {
 fn urls(stage: &Stage) -> String {
     let mut out = String::new();
     if let Some(http) = stage.server.ready.http {
-        let _ = writeln!(out, "server  http://{http}/metrics  http://{http}/api/v1/peers  http://{http}/api/v1/overlays");
+        let _ =
+            writeln!(out, "server  http://{http}/metrics  http://{http}/api/v1/peers  http://{http}/api/v1/overlays");
     }
     if let Some((name, http)) = stage.actors.iter().find_map(|a| Some((a.name, a.http()?))) {
         let _ = writeln!(out, "agent   http://{http}/metrics ({name})");
@@ -41,7 +42,10 @@ fn urls(stage: &Stage) -> String {
 pub fn live(stage: &Stage, scene: &Scene, since: Duration) -> String {
     let mut out = format!("PAMS demo, {:.0} s\n\n", since.as_secs_f64());
     let _ = writeln!(out, "{}\n", who(scene));
-    let _ = writeln!(out, "RTT in ms over all answered pings; its parts are medians. Liveness as the home concludes it, and the buddies.\n");
+    let _ = writeln!(
+        out,
+        "RTT in ms over all answered pings; its parts are medians. Liveness as the home concludes it, and the buddies.\n"
+    );
     for line in stage.news.iter().rev().take(3).rev() {
         let _ = writeln!(out, "{line}");
     }
@@ -52,8 +56,23 @@ pub fn live(stage: &Stage, scene: &Scene, since: Duration) -> String {
 fn who(scene: &Scene) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header([
-        "who", "status", "liveness", "buddies say", "p50", "p99", "queued", "network", "hold", "wait", "opened", "good",
-        "aborted", "failed", "unknown", "in flight", "late",
+        "who",
+        "status",
+        "liveness",
+        "buddies say",
+        "p50",
+        "p99",
+        "queued",
+        "network",
+        "hold",
+        "wait",
+        "opened",
+        "good",
+        "aborted",
+        "failed",
+        "unknown",
+        "in flight",
+        "late",
     ]);
     for row in &scene.rows {
         let ms = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
@@ -81,9 +100,7 @@ fn who(scene: &Scene) -> Table {
 /// What stands on the screen at the end.
 pub fn summary(scene: &Scene, pairs: &[Pair]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header([
-        "from", "to", "set", "network", "queued", "hold", "wait", "total",
-    ]);
+    table.load_preset(presets::NOTHING).set_header(["from", "to", "set", "network", "queued", "hold", "wait", "total"]);
     for p in pairs {
         let ms = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
         let mut cells = vec![p.from.to_owned(), p.to.to_owned(), format!("{:.0}", p.emulated_ms)];

@@ -189,7 +189,8 @@ impl Socket {
     pub fn traffic(&self) -> Traffic {
         let Counters { packets_sent, bytes_sent, packets_received, bytes_received, .. } = &self.counters;
         #[cfg(feature = "sim")]
-        let (emulated_lost, emulated_shed) = self.emulation.get().map(emulate::Emulation::lost_and_shed).unwrap_or_default();
+        let (emulated_lost, emulated_shed) =
+            self.emulation.get().map(emulate::Emulation::lost_and_shed).unwrap_or_default();
         #[cfg(not(feature = "sim"))]
         let (emulated_lost, emulated_shed) = (0, 0);
         Traffic {

@@ -212,7 +212,8 @@ async fn readyz(State(local): State<Local>) -> Result<&'static str, Refusal> {
     if view.home.connected || view.links > 0 {
         return Ok("ready\n");
     }
-    let why = view.home.why.map_or_else(|| "no home was reached yet".to_owned(), |why| format!("no home: {}", why.text));
+    let why =
+        view.home.why.map_or_else(|| "no home was reached yet".to_owned(), |why| format!("no home: {}", why.text));
     Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, Problem::new(format!("neither home nor peer is connected; {why}"))))
 }
 

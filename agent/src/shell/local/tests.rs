@@ -149,7 +149,9 @@ async fn a_ping_answers_with_its_split_or_says_why_not() {
     let record: Value = front.control().post(&format!("/v1/ping/{}", id(2)), &json!({})).await.unwrap();
     assert_eq!(record["total_ns"], 85_100_000);
     assert_eq!(record["stages_ns"].as_object().unwrap().len(), 4);
-    for (n, expected) in [(4, (504, "not_sent")), (5, (504, "no_answer")), (6, (502, "certificate")), (7, (503, "shutdown"))] {
+    for (n, expected) in
+        [(4, (504, "not_sent")), (5, (504, "no_answer")), (6, (502, "certificate")), (7, (503, "shutdown"))]
+    {
         let (status, problem) = front.refused(Method::POST, &format!("/v1/ping/{}", id(n)), None).await;
         assert_eq!((status, problem.reason.as_deref()), (expected.0, Some(expected.1)));
         assert_eq!(problem.error, "told why");
@@ -258,7 +260,9 @@ async fn at_the_end_the_socket_is_gone_and_all_tasks_are_joined() {
     let mut front = Front::new().await;
     front.get("/v1/status").await;
     let idle = UnixStream::connect(front.socket()).await.unwrap();
-    front.stop.drain(..).for_each(|stop| drop(stop.send(())));
+    front.stop.drain(..).for_each(|stop| {
+        let _ = stop.send(());
+    });
     while let Some(ended) = front.tasks.join_next().await {
         ended.unwrap();
     }
