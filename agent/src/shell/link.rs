@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     future::{Future, poll_fn},
+    net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -147,6 +148,8 @@ pub struct Links {
     socket: Arc<Socket>,
     events: mpsc::Sender<LinkEvent>,
     live: HashMap<PeerId, Live>,
+    /// The address of each connection that is read, so that its arrivals are remembered as long as one needs them.
+    tracked: HashMap<LinkId, SocketAddr>,
     tasks: JoinSet<()>,
     next: LinkId,
 }
@@ -167,7 +170,17 @@ impl Links {
         socket: Arc<Socket>,
     ) -> (Self, mpsc::Receiver<LinkEvent>) {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
-        let links = Self { me, endpoint, client, socket, events, live: HashMap::new(), tasks: JoinSet::new(), next: 1 };
+        let links = Self {
+            me,
+            endpoint,
+            client,
+            socket,
+            events,
+            live: HashMap::new(),
+            tracked: HashMap::new(),
+            tasks: JoinSet::new(),
+            next: 1,
+        };
         (links, inbox)
     }
 
@@ -210,7 +223,9 @@ impl Links {
         let Ready { peer, connection, standing, .. } = ready;
         let link = self.next;
         self.next += 1;
-        self.socket.track(connection.remote_address());
+        let address = connection.remote_address();
+        self.socket.track(address);
+        self.tracked.insert(link, address);
         self.read(peer, link, connection.clone());
         let now = Clock.now();
         let keeps = |old: &Live| {
@@ -231,25 +246,35 @@ impl Links {
         Some(link)
     }
 
-    /// A connection ended; `true` if it was the present one.
-    pub fn closed(&mut self, peer: PeerId, link: LinkId) -> bool {
-        let Some(live) = self.live.get(&peer).filter(|l| l.link == link) else { return false };
-        let address = live.connection.remote_address();
-        self.socket.untrack(address);
-        self.socket.unexpect(address);
-        self.live.remove(&peer);
-        true
+    /// A connection ended.
+    pub fn closed(&mut self, peer: PeerId, link: LinkId) {
+        if let Some(address) = self.tracked.remove(&link)
+            && !self.tracked.values().any(|a| *a == address)
+        {
+            self.socket.untrack(address);
+            self.socket.unexpect(address);
+        }
+        if self.live.get(&peer).is_some_and(|l| l.link == link) {
+            self.live.remove(&peer);
+        }
     }
 
-    pub fn send_ping(&self, peer: PeerId, ping: Ping) {
-        let Some(live) = self.live.get(&peer) else { return };
+    /// Gives a ping to its connection. `false`: it leaves without a stamp, so the caller takes the time. A ping that can not
+    /// leave at all gets no stamp either way and runs out as not sent.
+    pub fn send_ping(&self, peer: PeerId, ping: Ping) -> bool {
+        let Some(live) = self.live.get(&peer) else { return true };
         let bytes = wire::encode(&Frame::Ping(ping));
+        if live.connection.datagram_send_buffer_space() < bytes.len() {
+            return true; // QUIC would drop an older one for it, and not say which
+        }
         let to = live.connection.remote_address();
         // Its stamp is on the way before the packet is.
-        let expected = self.socket.expect(to, bytes.len(), ping.correlator);
-        if live.connection.send_datagram(bytes.into()).is_err() && expected {
+        let stamped = self.socket.expect(to, bytes.len(), ping.correlator);
+        let given = live.connection.send_datagram(bytes.into()).is_ok();
+        if stamped && !given {
             self.socket.withdraw(to, &ping.correlator);
         }
+        stamped || !given
     }
 
     pub fn send_pong(&self, peer: PeerId, pong: Pong) {
@@ -341,7 +366,7 @@ async fn dial_one(
     endpoint: &Endpoint,
     client: quinn::ClientConfig,
     peer: PeerId,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
 ) -> Result<Ready, Why> {
     let name = identity::dns_name(Role::Agent, peer.0, &me.domain);
     let connection = quic::connect(endpoint, client, address, &name).await?;

@@ -161,7 +161,12 @@ impl Shell {
     fn drain(&mut self) {
         while let Some(output) = self.core.poll() {
             match output {
-                Output::SendPing { peer, ping } => self.links.send_ping(peer, ping),
+                Output::SendPing { peer, ping } => {
+                    if !self.links.send_ping(peer, ping) {
+                        let now = Clock.now();
+                        self.core.handle(now, Input::Sent { correlator: ping.correlator, at: now });
+                    }
+                }
                 Output::SendPong { peer, pong } => self.links.send_pong(peer, pong),
                 Output::Dial { peer, addresses } => self.links.dial(peer, addresses),
                 Output::Resolve { peer } => self.ask_home(UplinkRequest::Resolve { peer }),
