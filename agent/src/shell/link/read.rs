@@ -1,0 +1,114 @@
+//! Reads a connection until it ends: datagrams with their stamps, and what little comes on streams.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+
+use pams_shared::{
+    clock::Clock,
+    frame::{self, Frame, FrameError, close, wire},
+    id::PeerId,
+    moment::{Moment, nanos},
+    quic::{self, StreamError},
+    record::Why,
+    socket::Socket,
+};
+use quinn::Connection;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{LinkEvent, REQUEST_PATIENCE};
+
+/// Reads a connection until it ends: datagrams with their stamps, and what little comes on streams.
+pub async fn read(
+    peer: PeerId,
+    connection: &Connection,
+    socket: &Socket,
+    events: &mpsc::Sender<LinkEvent>,
+) -> quinn::ConnectionError {
+    let datagrams = async {
+        loop {
+            let mut next = pin!(connection.read_datagram());
+            // One look without waiting tells when there was nothing to read: no earlier packet carried this datagram.
+            let looked = Clock.now();
+            let first = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
+            let (result, idle_since) = match first {
+                Poll::Ready(result) => (result, Moment::default()),
+                Poll::Pending => (next.await, looked),
+            };
+            let bytes = match result {
+                Ok(bytes) => bytes,
+                Err(error) => return error,
+            };
+            let arrived = socket.arrival(connection.remote_address(), bytes.len(), idle_since);
+            let event = match wire::decode(&bytes, frame::DATAGRAM_BYTES_MAX) {
+                Ok(Frame::Ping(ping)) => LinkEvent::Ping { from: peer, ping, arrived },
+                Ok(Frame::Pong(pong)) => {
+                    LinkEvent::Pong { from: peer, pong, arrived, path_rtt_ns: nanos(connection.rtt()) }
+                }
+                Ok(_) => LinkEvent::Rejected { from: Some(peer), label: "misplaced" },
+                Err(error) => LinkEvent::Rejected { from: Some(peer), label: FrameError::label(&error) },
+            };
+            if events.send(event).await.is_err() {
+                return quinn::ConnectionError::LocallyClosed;
+            }
+        }
+    };
+    let streams = async {
+        let mut asked = JoinSet::new(); // bounded by the number of streams that the peer may open
+        loop {
+            tokio::select! {
+                uni = connection.accept_uni() => match uni {
+                    Ok(mut receive) => if let Ok(Ok(Some(Frame::Goodbye))) = timeout(REQUEST_PATIENCE, quic::read_frame(&mut receive)).await {
+                        let _ = events.send(LinkEvent::Goodbye { peer }).await;
+                    },
+                    Err(error) => return error,
+                },
+                bi = connection.accept_bi() => match bi {
+                    Ok((send, receive)) => { asked.spawn(asked_for_self(peer, send, receive, events.clone())); }
+                    Err(error) => return error,
+                },
+                Some(_) = asked.join_next() => {}
+            }
+        }
+    };
+    tokio::select! { biased; error = datagrams => error, error = streams => error }
+}
+
+/// A peer asks on a stream; all that it may ask of us is our own entry.
+async fn asked_for_self(
+    peer: PeerId,
+    mut send: quinn::SendStream,
+    mut receive: quinn::RecvStream,
+    events: mpsc::Sender<LinkEvent>,
+) {
+    let label = match timeout(REQUEST_PATIENCE, quic::read_frame(&mut receive)).await {
+        Ok(Ok(Some(Frame::Fetch(_)))) => {
+            let (tx, rx) = oneshot::channel();
+            let _ = events.send(LinkEvent::AskedForSelf(tx)).await;
+            let entry = rx.await.ok().map(Box::new);
+            let _ = quic::write_frame(&mut send, &Frame::FetchAck(entry)).await;
+            let _ = send.finish();
+            return;
+        }
+        Ok(Err(StreamError::Frame(error))) => error.label(),
+        Ok(Ok(_)) => "misplaced",
+        Ok(Err(_)) | Err(_) => return,
+    };
+    let _ = events.send(LinkEvent::Rejected { from: Some(peer), label }).await;
+}
+
+/// Why a connection ended, and whether the other side lost its state, that is: restarted.
+pub fn ended(error: &quinn::ConnectionError) -> (Why, bool) {
+    let restarted = match error {
+        quinn::ConnectionError::Reset => true,
+        quinn::ConnectionError::ApplicationClosed(c) => c.error_code == close::SUPERSEDED.into(),
+        _ => false,
+    };
+    (quic::why(error), restarted)
+}
