@@ -1,0 +1,88 @@
+//! `cargo figures`: the figures in the README, measured on your machine, each beside its baseline in the same run. Absolute
+//! times belong to the machine; ratios carry over. Run it while nothing else runs.
+#![allow(clippy::disallowed_methods)] // It is a shell: it starts processes and reads clocks.
+
+mod bytes;
+mod crowd;
+mod daemons;
+mod proc;
+mod rtt;
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+/// Measures PAMS beside its baselines.
+#[derive(Parser)]
+#[command(name = "cargo figures")]
+struct Args {
+    #[command(subcommand)]
+    figure: Figure,
+}
+
+#[derive(Subcommand)]
+enum Figure {
+    /// Ping RTT on loopback over a bare quinn datagram echo, two processes each, in turn.
+    Rtt {
+        /// Rounds; each measures both, paced and back to back.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// Pings of each kind in a round.
+        #[arg(long, default_value_t = 500)]
+        pings: usize,
+    },
+    /// Bytes of IP of one warm ping and pong, and of QUIC's own acknowledgement.
+    Bytes,
+    /// Memory and CPU of the `pams-agent` binary with so many buddies.
+    Agent {
+        #[arg(long, default_value_t = 10)]
+        buddies: usize,
+        /// How long to watch it, in seconds, after all buddies are live.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Directory of the binaries; default: beside this program's build.
+        #[arg(long)]
+        bin: Option<std::path::PathBuf>,
+    },
+    /// Memory of the `pams-server` binary per connected agent, beside bare quinn's per connection.
+    Server {
+        #[arg(long, default_value_t = 1_000)]
+        agents: usize,
+        #[arg(long)]
+        bin: Option<std::path::PathBuf>,
+    },
+    /// Sizes of the binaries, in the build that this program is of and in `dist`.
+    Size,
+    /// The other side of a measurement; started by it.
+    #[command(hide = true)]
+    Role {
+        #[command(subcommand)]
+        role: Role,
+    },
+}
+
+#[derive(Subcommand)]
+enum Role {
+    Echo { dir: std::path::PathBuf },
+    Hold { dir: std::path::PathBuf },
+    Agent { dir: std::path::PathBuf, token: String },
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse_from(std::env::args().enumerate().filter(|(i, a)| *i == 0 || a != "--").map(|(_, a)| a));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match args.figure {
+            Figure::Rtt { rounds, pings } => rtt::measure(rounds, pings).await,
+            Figure::Bytes => bytes::measure().await,
+            Figure::Agent { buddies, seconds, bin } => {
+                daemons::agent(buddies, Duration::from_secs(seconds), bin.as_deref()).await
+            }
+            Figure::Server { agents, bin } => daemons::server(agents, bin.as_deref()).await,
+            Figure::Size => daemons::size(),
+            Figure::Role { role: Role::Echo { dir } } => rtt::echo(&dir).await,
+            Figure::Role { role: Role::Hold { dir } } => rtt::hold(&dir).await,
+            Figure::Role { role: Role::Agent { dir, token } } => rtt::agent(&dir, token).await,
+        }
+    })
+}
