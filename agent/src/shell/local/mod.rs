@@ -5,6 +5,8 @@
 //! [`Reason`] where a peer could not be reached.
 
 mod answers;
+#[cfg(test)]
+pub mod front;
 mod serve;
 
 use std::{str::FromStr, sync::Arc, time::Duration};

@@ -1,0 +1,111 @@
+//! The answers of the control socket as the tables need them. More lenient than what writes them: keys that are not known
+//! here are skipped, so that this client can ask an older or newer agent.
+
+use pams_shared::{
+    id::PeerId,
+    status::{Liveness, Presence},
+};
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+pub struct Status {
+    pub peer: PeerId,
+    pub name: String,
+    pub version: String,
+    pub epoch: u64,
+    pub uptime_s: f64,
+    pub presence: Presence,
+    pub home: Home,
+    pub buddies: Tally,
+    pub connections: u64,
+    pub ledgers: Vec<Ledger>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Home {
+    pub connected: bool,
+    pub server: Option<String>,
+    pub why: Option<Why>,
+    pub observed: Option<String>,
+    pub clock_offset_ms: Option<i64>,
+    pub backlog: u64,
+    pub shed: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Tally {
+    pub total: u64,
+    pub live: u64,
+    pub overdue: u64,
+    pub gone: u64,
+    pub left: u64,
+    pub unknown: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Ledger {
+    pub kind: String,
+    pub opened: u64,
+    pub good: u64,
+    pub aborted: u64,
+    pub failed: u64,
+    pub unknown: u64,
+    pub in_flight: u64,
+    pub late: u64,
+    pub duplicate: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Why {
+    pub reason: String,
+    pub text: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Buddies {
+    pub buddies: Vec<Buddy>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Buddy {
+    pub peer: PeerId,
+    pub name: Option<String>,
+    pub liveness: Option<Liveness>,
+    pub liveness_s: f64,
+    pub status: Option<pams_shared::status::Status>,
+    pub hears: bool,
+    pub is_heard: bool,
+    pub why: Option<Why>,
+    pub last: Option<Record>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Record {
+    pub total_ns: Option<u64>,
+    pub stages_ns: Stages,
+    pub target_status: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Stages {
+    pub queued: Option<u64>,
+    pub network: Option<u64>,
+    pub remote_hold: Option<u64>,
+    pub local_wait: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Fetched {
+    pub peer: PeerId,
+    pub source: String,
+    pub age_s: f64,
+    pub why: Option<Why>,
+    pub name: String,
+    pub presence: Presence,
+    pub liveness: Liveness,
+    pub addresses: Vec<String>,
+    pub observed: Option<String>,
+    pub overlays: Vec<String>,
+    pub applications: Vec<String>,
+    pub software: String,
+}

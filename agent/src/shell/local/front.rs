@@ -1,0 +1,125 @@
+//! For tests: both routers on real sockets, with a loop that answers from a script.
+
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
+
+use hyper::Method;
+use pams_shared::{
+    control::{Control, ControlError, Problem, listen},
+    record::{Reason, Why},
+    status::Presence,
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::{Local, serve};
+use crate::{
+    metrics::{Extras, Metrics},
+    sample,
+    shell::handle::{Handle, Request},
+};
+
+/// An agent that knows peers 1 to 9, is reached by none but peer 2, and hangs when asked for 9.
+async fn answer(mut requests: mpsc::Receiver<Request>) {
+    let mut view = sample::view();
+    let mut hanging = Vec::new();
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::View(answer) => drop(answer.send(view.clone())),
+            Request::Publish { status, note, answer } => {
+                let version = view.presence.version + 1;
+                view.presence = Presence { status, note, version, ..view.presence };
+                drop(answer.send(view.presence.clone()));
+            }
+            Request::Ping { peer, answer } if peer == sample::peer(9) => hanging.push(answer),
+            Request::Ping { peer, answer } if peer == sample::peer(2) => drop(answer.send(Ok(sample::record(peer)))),
+            Request::Ping { peer, answer } => {
+                let reason = [Reason::NotSent, Reason::NoAnswer, Reason::Certificate, Reason::Shutdown]
+                    [peer.as_bytes()[0] as usize % 4];
+                drop(answer.send(Err(Why::new(reason, "told why"))));
+            }
+            Request::FetchDirect { peer, answer } => {
+                drop(answer.send((peer == sample::peer(2)).then(|| Ok(sample::entry(2)))));
+            }
+            Request::FetchFromHome { answer, .. } => drop(answer.send(Ok(Some(sample::entry(3))))),
+        }
+    }
+}
+
+/// A running agent's front. Everything ends with it.
+pub struct Front {
+    folder: tempfile::TempDir,
+    http: std::net::SocketAddr,
+    pub stop: Vec<oneshot::Sender<()>>,
+    pub tasks: JoinSet<()>,
+}
+
+impl Front {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, file) = listen(&folder.path().join("agent.sock"), 0o660).await.unwrap();
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (handle, requests) = Handle::new();
+        let metrics = Arc::new(Metrics::new(64));
+        let local = Local::new(handle, metrics.clone(), "alpha", Extras::default);
+        let mut front = Self { folder, http: tcp.local_addr().unwrap(), stop: Vec::new(), tasks: JoinSet::new() };
+        front.tasks.spawn(answer(requests));
+        let (control, http) = (local.clone().control(), local.http());
+        let (stop_control, stop_http) = (front.stop(), front.stop());
+        let (for_control, for_http) = (metrics.clone(), metrics);
+        front.tasks.spawn(async move {
+            serve(socket, control, for_control, stop_control).await;
+            drop(file);
+        });
+        front.tasks.spawn(serve(tcp, http, for_http, stop_http));
+        front
+    }
+
+    fn stop(&mut self) -> impl Future<Output = ()> + use<> {
+        let (stop, stopped) = oneshot::channel();
+        self.stop.push(stop);
+        async { drop(stopped.await) }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("agent.sock")
+    }
+
+    pub fn control(&self) -> Control {
+        Control::new(self.socket(), "pams-agent")
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.control().get(path).await.unwrap()
+    }
+
+    /// Status and problem of a request that must not succeed.
+    pub async fn refused(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Problem) {
+        match self.control().request::<Value>(method, path, body).await {
+            Err(ControlError::Refused { status, problem }) => (status, problem),
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    /// The answer to a request written by hand. The agent may hang up before it has read all of it.
+    pub async fn raw(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(self.socket()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    pub async fn http(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.http).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+}
