@@ -24,7 +24,7 @@ use pams_shared::{
     presence::WatcherConfig,
     status::Presence,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
 use crate::core::{AgentConfig, BuddyConfig};
@@ -122,6 +122,7 @@ pams_shared::config! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Buddy {
+    #[serde(deserialize_with = "peer_id")]
     pub id: PeerId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -246,7 +247,7 @@ impl FromStr for Buddy {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (id, addresses) = text.split_once('@').map_or((text, None), |(id, rest)| (id, Some(rest)));
-        let id = id.parse().map_err(|_| format!("{id:?} is no peer id; `pams-agent status` on that host shows it"))?;
+        let id = id.parse().map_err(|_| no_peer_id(id))?;
         let addresses = addresses.into_iter().flat_map(|list| list.split(','));
         let addresses = addresses.map(str::parse).collect::<Result<_, _>>();
         Ok(Self {
@@ -255,6 +256,15 @@ impl FromStr for Buddy {
             addresses: addresses.map_err(|e: pams_shared::identity::AddressError| e.to_string())?,
         })
     }
+}
+
+fn peer_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PeerId, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| de::Error::custom(no_peer_id(&text)))
+}
+
+fn no_peer_id(text: &str) -> String {
+    format!("{text:?} is no peer id; `pams-agent status` on that host shows it")
 }
 
 impl Default for Http {

@@ -205,7 +205,7 @@ fn alone<C: Daemon>(key: &str, value: &Value) -> Result<(), String> {
             let path = e.path().to_string();
             let message = e.inner().message();
             // The place names the key already, but for a part of it.
-            Err(if path == key { message.to_owned() } else { told::<C>(&path, message) })
+            Err(if path == key { advised(message) } else { told::<C>(&path, message) })
         }
     }
 }
@@ -232,7 +232,8 @@ fn from_flags<C: Daemon>(overrides: &Table) -> Result<Vec<(String, Value)>, Conf
 /// serde's `message` about `path` in our words; for an unknown key, with the nearest known one.
 fn told<C: Daemon>(path: &str, message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field `") else {
-        return if path.is_empty() || path == "." { message.to_owned() } else { format!("{path}: {message}") };
+        let message = advised(message);
+        return if path.is_empty() || path == "." { message } else { format!("{path}: {message}") };
     };
     // unknown field `x`, expected one of `a`, `b`
     let mut quoted = rest.split('`').step_by(2);
@@ -245,6 +246,16 @@ fn told<C: Daemon>(path: &str, message: &str) -> String {
     match elsewhere(C::FIELDS, name) {
         Some(key) => format!("unknown key `{table}{name}`; did you mean `{key}`?"),
         None => format!("unknown key `{table}{name}`; known here: {}", siblings.join(", ")),
+    }
+}
+
+/// What to do, where the type that said it does not know.
+fn advised(message: &str) -> String {
+    match message {
+        "invalid socket address syntax" => {
+            format!("{message}; give an IP address and a port, as in \"[::]:7421\" or \"127.0.0.1:0\"")
+        }
+        message => message.to_owned(),
     }
 }
 

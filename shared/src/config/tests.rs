@@ -210,7 +210,11 @@ fn a_mistake_in_a_variable_or_flag_names_it() {
             "",
             "environment variable PAMS_TEST_PING_INTERVAL: is too short; give 100ms or more",
         ),
-        (&[], "listen = \"x\"", "--listen: invalid socket address syntax"),
+        (
+            &[],
+            "listen = \"x\"",
+            "--listen: invalid socket address syntax; give an IP address and a port, as in \"[::]:7421\" or \"127.0.0.1:0\"",
+        ),
         (
             &[("PAMS_TEST_PING_INTERVAL", "9s")],
             "ping.interval = \"1ms\"",
