@@ -44,7 +44,7 @@ fn daemon(config: Config, join: Option<String>, ready_json: bool) -> anyhow::Res
         tokio::select! {
             biased;
             code = signals(stop) => code,
-            ended = shell::run(config, Options { join, ready }, shutdown) => ended.map(|()| 0),
+            ended = shell::run(config, Options { join, ready, ..Options::default() }, shutdown) => ended.map(|()| 0),
         }
     });
     // Blocking work of one who is in a hurry is not waited for.
