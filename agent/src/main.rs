@@ -36,7 +36,10 @@ fn main() -> ExitCode {
 /// Runs until SIGTERM or SIGINT, then leaves in good order; a second signal ends it at once.
 fn daemon(config: Config, join: Option<String>, ready_json: bool) -> anyhow::Result<u8> {
     logs::init(&config.log, config.log_format)?;
-    let ready = ready_json.then_some(Box::new(tell_ready) as Box<dyn FnOnce(&Ready) + Send>);
+    let mut options = Options { join, ..Options::default() };
+    if ready_json {
+        options.ready = Some(Box::new(tell_ready));
+    }
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let (stop, stopped) = oneshot::channel();
@@ -44,7 +47,7 @@ fn daemon(config: Config, join: Option<String>, ready_json: bool) -> anyhow::Res
         tokio::select! {
             biased;
             code = signals(stop) => code,
-            ended = shell::run(config, Options { join, ready, ..Options::default() }, shutdown) => ended.map(|()| 0),
+            ended = shell::run(config, options, shutdown) => ended.map(|()| 0),
         }
     });
     // Blocking work of one who is in a hurry is not waited for.
@@ -96,10 +99,16 @@ fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Tells why on stderr; gives the code.
+/// Tells why on stderr, with each cause that is not told by what it caused; gives the code.
 fn told(code: u8, error: &anyhow::Error) -> u8 {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
     if code != 0 {
-        let _ = writeln!(io::stderr(), "pams-agent: {error:#}");
+        let _ = writeln!(io::stderr(), "pams-agent: {text}");
     }
     code
 }

@@ -70,7 +70,7 @@ catalogue! {
     TOTAL = by(&["kind"], "2 kinds", histogram("pams_agent_transaction_seconds",
         "Time of good transactions from opening to closing."));
     STAGE = by(&["kind", "stage"], "4 stages of pings, 1 of reports", histogram("pams_agent_stage_seconds",
-        "The same by stage: queued until handed to the socket, network, remote_hold by the other side, local_wait until \
+        "Time of good transactions by stage: queued until handed to the socket, network, remote_hold by the other side, local_wait until \
          handled here. The stages of a ping add up to its total; what was not measured is not counted."));
     LATE_SECONDS = by(&["kind"], "1 kind", histogram("pams_agent_late_seconds",
         "Time from opening to an answer that came after the deadline."));
@@ -83,7 +83,7 @@ catalogue! {
     BUDDY_RTT = by(&["peer", "name"], PEERS, seconds("pams_agent_buddy_rtt_seconds",
         "Total time of the last ping, while the buddy answers."));
     BUDDY_STAGE = by(&["peer", "name", "stage"], "4 for each buddy, up to metrics.per_peer_max",
-        seconds("pams_agent_buddy_stage_seconds", "The same by stage."));
+        seconds("pams_agent_buddy_stage_seconds", "Time of the last ping by stage, while the buddy answers."));
     BUDDY_PATH_RTT = by(&["peer", "name"], PEERS, seconds("pams_agent_buddy_path_rtt_seconds",
         "What QUIC itself takes for the round trip, smoothed, while the buddy answers: another witness of the network."));
     BUDDY_CLOCK_OFFSET = by(&["peer", "name"], PEERS, seconds("pams_agent_buddy_clock_offset_seconds",
