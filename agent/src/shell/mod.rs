@@ -17,6 +17,7 @@ use pams_shared::{
     clock::Clock,
     frame::{Entry, close},
     id::{Order, PeerId},
+    moment::Moment,
     record::{Reason, Record, Why},
     socket::Sent,
     status::Liveness,
@@ -37,6 +38,10 @@ use uplink::{UplinkEvent, UplinkRequest};
 
 /// How long the last reports may take to be acknowledged at the end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the closing packets may take to leave. Whoever misses them learns it from our stateless resets, or by itself.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
+/// When nothing is due.
+const NEVER: Moment = Moment::new(u64::MAX, 0);
 /// How often metrics are tidied and finished tasks taken away.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -44,6 +49,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 struct Shell {
     core: Agent,
     endpoint: quinn::Endpoint,
+    /// Who calls; a task of its own waits for them.
+    calls: mpsc::Receiver<quinn::Incoming>,
     links: Links,
     link_events: mpsc::Receiver<LinkEvent>,
     sent: mpsc::Receiver<Sent>,
@@ -65,8 +72,14 @@ impl Shell {
         tokio::pin!(shutdown);
         let mut upkeep = tokio::time::interval(UPKEEP);
         self.drain();
+        // One timer, set anew only when the deadline moves: making one for each turn would cost more than the turn.
+        let sleep = sleep_until(self.deadline());
+        tokio::pin!(sleep);
         while !self.leaving {
             let deadline = self.deadline();
+            if sleep.deadline() != deadline {
+                sleep.as_mut().reset(deadline);
+            }
             tokio::select! {
                 biased; // stamps first: a ping's Sent is there before its pong
                 () = &mut shutdown => self.handle(Input::Command(Command::Shutdown)),
@@ -74,8 +87,8 @@ impl Shell {
                 Some(event) = self.link_events.recv() => self.link_event(event),
                 Some(event) = self.uplink_events.recv() => self.uplink_event(event),
                 Some(request) = self.requests.recv() => self.request(request),
-                Some(incoming) = self.endpoint.accept() => self.links.accept(incoming),
-                () = sleep_until(deadline) => self.handle(Input::Tick),
+                Some(incoming) = self.calls.recv() => self.links.accept(incoming),
+                () = &mut sleep => self.handle(Input::Tick),
                 _ = upkeep.tick() => self.upkeep(),
             }
         }
@@ -83,8 +96,7 @@ impl Shell {
     }
 
     fn deadline(&self) -> tokio::time::Instant {
-        let year = || Clock.now() + Duration::from_secs(365 * 86_400);
-        Clock.instant(self.core.deadline().map_or_else(year, |(moment, _)| moment))
+        Clock.instant(self.core.deadline().map_or(NEVER, |(moment, _)| moment))
     }
 
     fn handle(&mut self, input: Input) {
@@ -245,12 +257,13 @@ impl Shell {
         if timeout(DRAIN_PATIENCE, settled).await.is_err() {
             tracing::warn!("the home did not acknowledge the last reports in time");
         }
-        let _ = self.uplink.send(UplinkRequest::Goodbye).await;
         self.links.goodbye().await;
-        // The uplink drops its end of the channel when it has said goodbye.
-        let _ = timeout(DRAIN_PATIENCE, async { while self.uplink_events.recv().await.is_some() {} }).await;
+        if self.core.is_home_up() && self.uplink.send(UplinkRequest::Goodbye).await.is_ok() {
+            // The uplink drops its end of the channel when it has said goodbye.
+            let _ = timeout(DRAIN_PATIENCE, async { while self.uplink_events.recv().await.is_some() {} }).await;
+        }
         self.endpoint.close(close::GOODBYE.into(), b"goodbye");
-        let _ = timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+        let _ = timeout(CLOSE_PATIENCE, self.endpoint.wait_idle()).await;
     }
 }
 

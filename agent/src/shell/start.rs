@@ -39,6 +39,8 @@ use crate::{
     metrics::{Extras, Metrics},
 };
 
+/// Calls that wait for the loop; further ones wait in QUIC, which has a bound of its own.
+const CALLS_MAX: usize = 16;
 /// Mode of the control socket: the owner and the group may ask.
 const CONTROL_MODE: u32 = 0o660;
 
@@ -157,6 +159,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let (links, link_events) = Links::new(me.clone(), endpoint.clone(), to_peers, udp.clone());
     let (uplink_requests, uplink_inbox) = mpsc::channel(uplink::REQUESTS_MAX);
     let (uplink_tell, uplink_events) = mpsc::channel(uplink::REQUESTS_MAX);
+    let loop_gone = uplink_tell.clone();
     let uplink = Uplink {
         me,
         endpoint: endpoint.clone(),
@@ -167,11 +170,19 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
         requests: uplink_inbox,
         minter: Minter::new(identity::seed()?),
     };
-    tasks.spawn(uplink.run());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = uplink.run() => {}
+            () = loop_gone.closed() => {} // also where it waits for a home that does not answer
+        }
+    });
+    let (call, calls) = mpsc::channel(CALLS_MAX);
+    tasks.spawn(accept(endpoint.clone(), call));
     let keep = Keep::start(&config.data_dir, &mut tasks);
     let shell = Shell {
         core,
         endpoint,
+        calls,
         links,
         link_events,
         sent,
@@ -192,6 +203,15 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
         tell(&ready);
     }
     Ok(Running { ready, handle, udp, stop: stopped, tasks })
+}
+
+/// Passes calls on until the endpoint is closed or the loop is gone.
+async fn accept(endpoint: quinn::Endpoint, calls: mpsc::Sender<quinn::Incoming>) {
+    while let Some(incoming) = endpoint.accept().await {
+        if calls.send(incoming).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The servers to try: those of the configuration, then those that the token named.

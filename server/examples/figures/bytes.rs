@@ -35,7 +35,11 @@ pub async fn measure() -> anyhow::Result<()> {
     let exchange = exchange.context("no exchange of two packets was seen")?;
     let acknowledged = tries.iter().map(|t| t.1).min_by_key(Way::bytes).context("there were tries")?;
     println!("ping {} + pong {} = {} bytes of IP in two packets", exchange.sent, exchange.received, exchange.bytes());
-    println!("QUIC's own acknowledgement of the pong: {} bytes in {} packet(s)", acknowledged.bytes(), acknowledged.packets());
+    println!(
+        "QUIC's own acknowledgement of the pong: {} bytes in {} packet(s)",
+        acknowledged.bytes(),
+        acknowledged.packets()
+    );
     println!("bare quinn with 24 bytes each way: 88 + 91 = 179, and a lone acknowledgement of 63 (see the README)");
     a.stop().await;
     b.stop().await;
@@ -61,8 +65,7 @@ impl Way {
 }
 
 fn ip(before: Traffic, after: Traffic) -> Way {
-    let (sent, received) =
-        (after.packets_sent - before.packets_sent, after.packets_received - before.packets_received);
+    let (sent, received) = (after.packets_sent - before.packets_sent, after.packets_received - before.packets_received);
     Way {
         sent: after.bytes_sent - before.bytes_sent + sent * HEADERS,
         received: after.bytes_received - before.bytes_received + received * HEADERS,

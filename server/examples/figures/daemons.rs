@@ -37,9 +37,21 @@ pub async fn agent(buddies: usize, watch: Duration, bin: Option<&Path>) -> anyho
     std::fs::write(&config, roster_toml(&roster))?;
     let (data, socket) = (dir.path().join("measured"), dir.path().join("measured.sock"));
     let args = [
-        "--config", &config.display().to_string(), "--data-dir", &data.display().to_string(), "--socket",
-        &socket.display().to_string(), "--listen", crowd::LOOPBACK, "--http", crowd::LOOPBACK, "--join", &token,
-        "--ready-json", "--log", "warn",
+        "--config",
+        &config.display().to_string(),
+        "--data-dir",
+        &data.display().to_string(),
+        "--socket",
+        &socket.display().to_string(),
+        "--listen",
+        crowd::LOOPBACK,
+        "--http",
+        crowd::LOOPBACK,
+        "--join",
+        &token,
+        "--ready-json",
+        "--log",
+        "warn",
     ];
     let (child, _) = spawn(&program, &args).await?;
     let pid = child.id().context("it runs")?;
@@ -72,8 +84,15 @@ pub async fn server(agents: usize, bin: Option<&Path>) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let data = dir.path().join("server");
     let args = [
-        "--data-dir", &data.display().to_string(), "--listen", crowd::LOOPBACK, "--http", crowd::LOOPBACK, "--ready-json",
-        "--log", "warn",
+        "--data-dir",
+        &data.display().to_string(),
+        "--listen",
+        crowd::LOOPBACK,
+        "--http",
+        crowd::LOOPBACK,
+        "--ready-json",
+        "--log",
+        "warn",
     ];
     let (child, line) = spawn(&program, &args).await?;
     let pid = child.id().context("it runs")?;
@@ -131,9 +150,9 @@ async fn all_live(control: &Control, buddies: usize) -> anyhow::Result<()> {
     let asked = async {
         loop {
             let live = match control.get::<Value>("/v1/buddies").await {
-                Ok(answer) => answer["buddies"].as_array().map_or(0, |all| {
-                    all.iter().filter(|b| b["liveness"] == Liveness::Live.as_str()).count()
-                }),
+                Ok(answer) => answer["buddies"]
+                    .as_array()
+                    .map_or(0, |all| all.iter().filter(|b| b["liveness"] == Liveness::Live.as_str()).count()),
                 Err(_) => 0,
             };
             if live == buddies {

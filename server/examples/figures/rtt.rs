@@ -69,7 +69,12 @@ pub async fn measure(rounds: usize, pings: usize) -> anyhow::Result<()> {
             println!("{line}");
         }
     }
-    println!("ratio, median: {:.2} back to back, {:.2} paced; p99 of pams {:.0} us", median(hot), median(paced), median(p99));
+    println!(
+        "ratio, median: {:.2} back to back, {:.2} paced; p99 of pams {:.0} us",
+        median(hot),
+        median(paced),
+        median(p99)
+    );
     agent.stop().await;
     server.stop().await;
     Ok(())

@@ -44,10 +44,42 @@ const fn frame_bytes(payload: usize) -> usize {
     payload + if payload < 64 { 2 } else { 3 }
 }
 
-/// Room for frames in a packet; `None` if it has a long header, that is belongs to a handshake.
-fn room(packet: &[u8]) -> Option<usize> {
-    packet.first().filter(|first| *first & 0x80 == 0)?;
-    packet.len().checked_sub(PACKET_OVERHEAD)
+/// Room for frames behind the short header in a UDP payload; `None` if there is no packet with one. Towards the end of a
+/// handshake packets with long headers stand before it.
+fn room(payload: &[u8]) -> Option<usize> {
+    let mut rest = payload;
+    while rest.first()? & 0x80 != 0 {
+        rest = behind_long_header(rest)?;
+    }
+    rest.len().checked_sub(PACKET_OVERHEAD)
+}
+
+/// What follows a packet with a long header, whose length stands in clear (RFC 9000, 17.2).
+fn behind_long_header(packet: &[u8]) -> Option<&[u8]> {
+    const INITIAL: u8 = 0;
+    const RETRY: u8 = 3;
+    let (kind, mut rest) = (packet[0] >> 4 & 3, packet.get(5..)?); // past the version
+    if kind == RETRY {
+        return None;
+    }
+    for _ in ["destination", "source"] {
+        let (&length, behind) = rest.split_first()?;
+        rest = behind.get(usize::from(length)..)?;
+    }
+    if kind == INITIAL {
+        let (token, behind) = varint(rest)?;
+        rest = behind.get(token..)?;
+    }
+    let (length, behind) = varint(rest)?;
+    behind.get(length..)
+}
+
+/// RFC 9000, 16.
+fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let first = *bytes.first()?;
+    let (value, rest) = bytes.split_at_checked(1 << (first >> 6))?;
+    let value = value[1..].iter().fold(u64::from(first & 0x3f), |v, b| v << 8 | u64::from(*b));
+    Some((usize::try_from(value).ok()?, rest))
 }
 
 /// One spelling for each address: IPv4 in its own form however the socket spells it, no flow label.
@@ -226,11 +258,25 @@ mod tests {
         let mut e = Expected::default();
         assert!(e.push(TO, 20, correlator(1), at(0)));
         assert_eq!(sent(&mut e, &[packet(9)], at(1)), [], "an acknowledgement");
-        let mut handshake = packet(1_000);
-        handshake[0] = 0xc0;
+        let handshake = [&[0xe0, 0, 0, 0, 1, 0, 0, 0x43, 0xe8][..], &[0; 1_000]].concat();
         assert_eq!(sent(&mut e, &[handshake, vec![]], at(2)), []);
         assert_eq!(sent(&mut e, &[packet(22)], at(3)), [correlator(1)]);
         assert!(e.is_empty());
+    }
+
+    #[test]
+    fn a_datagram_may_stand_behind_the_last_packets_of_a_handshake() {
+        // Initial with a token of 2 and 5 bytes behind its length; Handshake with 70, a varint of two bytes.
+        let initial = [&[0xc0, 0, 0, 0, 1, 1, 9, 2, 8, 8, 2, 7, 7, 5][..], &[0; 5]].concat();
+        let handshake = [&[0xe0, 0, 0, 0, 1, 0, 0, 0x40, 70][..], &[0; 70]].concat();
+        let whole = [initial.clone(), handshake.clone(), packet(22)].concat();
+        let mut e = Expected::default();
+        e.push(TO, 20, correlator(1), at(0));
+        assert_eq!(sent(&mut e, &[[initial, handshake].concat()], at(1)), []);
+        for cut in 0..whole.len() {
+            assert_eq!(sent(&mut e, &[whole[..cut].to_vec()], at(1)), [], "cut at {cut}");
+        }
+        assert_eq!(sent(&mut e, &[whole], at(1)), [correlator(1)]);
     }
 
     #[test]
