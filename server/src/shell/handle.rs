@@ -1,0 +1,115 @@
+//! How everything beside the loop talks to it: HTTP, and a program that carries the server as a library. A bounded queue
+//! of requests, each with the place for its answer.
+//!
+//! The loop owns the engine, so a question is a closure that it runs between two inputs. It must be short and copy plain
+//! data; whatever takes long (writing JSON, waiting for a client) happens where the answer arrives.
+
+use std::fmt;
+
+use pams_shared::{id::PeerId, identity::IdentityError, moment::Moment};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::{Forgot, Pams};
+
+/// Requests that may wait for the loop; beyond, callers wait in turn.
+const REQUESTS_MAX: usize = 256;
+
+/// A running server. Clones are cheap; when the server has ended every call gives [`Ended`].
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<Request>);
+
+/// The server has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server has ended")]
+pub struct Ended;
+
+/// What came of the wish to forget a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    pub entry: Forgot,
+    /// Whether its id was bound to a key and is no more. It can be without an entry: the directory is in memory, the
+    /// bindings are on disk.
+    pub unbound: bool,
+}
+
+pub(crate) type Look = Box<dyn FnOnce(&Pams, Moment) + Send>;
+
+pub(crate) enum Request {
+    /// To be run on the engine with the present moment. It changes nothing.
+    Look(Look),
+    /// [`Input::Forget`](crate::core::Input::Forget), and the id unbound in the authority unless the peer is
+    /// [`Forgot::StillHere`]. An error is that of the unbinding: then only the entry is forgotten.
+    Forget { peer: PeerId, answer: oneshot::Sender<Result<Forgotten, IdentityError>> },
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Request::Look(_) => f.write_str("Look"),
+            Request::Forget { peer, .. } => f.debug_struct("Forget").field("peer", peer).finish_non_exhaustive(),
+        }
+    }
+}
+
+impl Handle {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Request>) {
+        let (tx, rx) = mpsc::channel(REQUESTS_MAX);
+        (Self(tx), rx)
+    }
+
+    /// Asks the engine; `question` runs on the loop.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Pams, Moment) -> T + Send + 'static,
+    ) -> Result<T, Ended> {
+        self.ask(|answer| {
+            Request::Look(Box::new(move |pams, now| {
+                // Whoever asked may be gone.
+                let _ = answer.send(question(pams, now));
+            }))
+        })
+        .await
+    }
+
+    /// Removes the entry of a peer that is gone or left, and frees its id for another key.
+    pub async fn forget(&self, peer: PeerId) -> Result<Result<Forgotten, IdentityError>, Ended> {
+        self.ask(|answer| Request::Forget { peer, answer }).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Ended> {
+        let (tx, rx) = oneshot::channel();
+        self.0.send(request(tx)).await.map_err(|_| Ended)?;
+        rx.await.map_err(|_| Ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pams_shared::clock::Clock;
+
+    use super::*;
+    use crate::core::PamsConfig;
+
+    #[tokio::test]
+    async fn a_look_sees_the_engine_and_an_ended_server_says_so() {
+        let (handle, mut requests) = Handle::new();
+        let now = Clock.now();
+        let pams = Pams::new(PamsConfig::default(), now);
+        let serve_one = async {
+            let Some(Request::Look(look)) = requests.recv().await else { panic!("no look") };
+            look(&pams, now);
+        };
+        let (answer, ()) = tokio::join!(handle.look(|pams, now| (pams.ready(now), now)), serve_one);
+        assert_eq!(answer, Ok((false, now)));
+        drop(requests);
+        assert_eq!(handle.look(|_, _| ()).await, Err(Ended));
+        assert_eq!(handle.forget(PeerId::from_bytes([1; 16])).await.unwrap_err(), Ended);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_dropped_unanswered_is_an_end() {
+        let (handle, mut requests) = Handle::new();
+        let drop_one = async { drop(requests.recv().await) };
+        assert_eq!(tokio::join!(handle.look(|_, _| ()), drop_one).0, Err(Ended));
+    }
+}
