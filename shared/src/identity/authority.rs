@@ -68,6 +68,14 @@ pub struct Authority {
     _lock: File,
 }
 
+/// When a server's certificates run out, in unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    pub leaf: u64,
+    pub intermediate: u64,
+    pub root: u64,
+}
+
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let s = &self.state;
@@ -153,6 +161,12 @@ impl Authority {
     /// The server's leaf as others see it.
     pub fn subject(&self) -> &Subject {
         &self.subject
+    }
+
+    /// When the certificates run out; those that [`Authority::renew_due`] renews, and the root, which it does not.
+    pub fn expiry(&self) -> Result<Expiry, IdentityError> {
+        let until = |der: &[u8]| name::validity(der).map(|(_, not_after)| not_after);
+        Ok(Expiry { leaf: self.subject.not_after, intermediate: until(&self.ca.der)?, root: until(&self.root.der)? })
     }
 
     pub fn tokens(&mut self) -> &mut TokenStore {

@@ -23,7 +23,7 @@ mod trust;
 
 use std::{io, path::PathBuf};
 
-pub use authority::{Authority, pin_of};
+pub use authority::{Authority, Expiry, pin_of};
 pub use explain::{explain, explain_quic};
 pub use leaf::AgentIdentity;
 pub use name::{DOMAIN_BYTES_MAX, DOMAIN_DEFAULT, NameError, SpiffeId, Subject, check_domain, dns_name, home_name};

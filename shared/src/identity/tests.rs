@@ -391,6 +391,9 @@ fn a_restart_keeps_ids_and_keys_and_counts() {
     let before =
         (authority.server_id(), authority.pin().unwrap(), *authority.reset_key(), authority.subject().key_hash);
     assert!(authority.is_first_start() && authority.generation() == 1);
+    let expiry = authority.expiry().unwrap();
+    assert!(expiry.leaf == authority.subject().not_after && expiry.leaf < expiry.intermediate, "{expiry:?}");
+    assert!(expiry.intermediate < expiry.root, "{expiry:?}");
     drop(authority);
     let message = Authority::open(dir.path(), "other.example", T0).unwrap_err().to_string();
     assert!(message.contains("belongs to the trust domain pams.internal"), "{message}");

@@ -1,0 +1,144 @@
+//! The one list of the server's metrics: `--list-metrics` prints it, the README shows it, tests hold scrapes to it. No
+//! name of a metric stands anywhere else.
+//!
+//! Exceptions to the conventions of Prometheus, and why. `pams_server_process_*` carry our prefix and not `process_`, as
+//! agents and servers can live in one process and its numbers are no single one's. Histograms know the kinds
+//! presence.ping and other, whereas ledgers know each kind by its name: twenty series for each kind and stage would add up.
+
+use pams_shared::catalogue::{Kind, Metric, Source};
+
+/// Upper bounds in seconds, from a host's own loopback to a path that is as good as dead: about three per decade.
+const SECONDS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+const ONE: &str = "1";
+const KINDS: &str = "kinds, up to limits.kinds, and other";
+const PEERS: &str = "peers, up to metrics.per_peer_max";
+
+const fn scraped(kind: Kind, name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind, unit, labels: &[], bound: ONE, help, buckets: &[], source: Source::Scrape }
+}
+
+const fn by(labels: &'static [&'static str], bound: &'static str, metric: Metric) -> Metric {
+    Metric { labels, bound, ..metric }
+}
+
+const fn held(metric: Metric) -> Metric {
+    Metric { source: Source::Held, ..metric }
+}
+
+const fn histogram(name: &'static str, help: &'static str) -> Metric {
+    Metric { buckets: SECONDS, ..held(scraped(Kind::Histogram, name, "seconds", help)) }
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    scraped(Kind::Counter, name, "", help)
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    scraped(Kind::Gauge, name, "", help)
+}
+
+const fn seconds(name: &'static str, help: &'static str) -> Metric {
+    scraped(Kind::Gauge, name, "seconds", help)
+}
+
+macro_rules! catalogue {
+    ($($name:ident = $metric:expr;)*) => {
+        $(pub(super) static $name: Metric = $metric;)*
+        /// All metrics of the server.
+        pub static CATALOGUE: &[Metric] = &[$($metric),*];
+    };
+}
+
+catalogue! {
+    // Transactions of all peers, as they report them: how many, how they ended, how long they took.
+    OPENED = by(&["kind"], KINDS, counter("pams_server_transactions_opened_total",
+        "Transactions opened by peers. At each scrape it equals those closed plus those in flight."));
+    CLOSED = by(&["kind", "status"], "kinds x 4 statuses", counter("pams_server_transactions_closed_total",
+        "Transactions that ended, by status: good, aborted, failed, unknown."));
+    IN_FLIGHT = by(&["kind"], KINDS, gauge("pams_server_transactions_in_flight",
+        "Transactions that were open when their peers last reported."));
+    LATE = by(&["kind"], KINDS, counter("pams_server_transactions_late_total",
+        "Answers that came after the deadline; the transactions stay aborted."));
+    DUPLICATE = by(&["kind"], KINDS, counter("pams_server_transactions_duplicate_total",
+        "Answers that came again."));
+    REASONS = held(by(&["kind", "reason"], "2 kinds x 8 reasons", counter("pams_server_transaction_reasons_total",
+        "Transactions that did not end well, by reason, where their record reached this server; kind is presence.ping \
+         or other.")));
+    TOTAL = by(&["kind"], "2 kinds", histogram("pams_server_transaction_seconds",
+        "Time of good transactions from opening to closing, from their records; kind is presence.ping or other."));
+    STAGE = by(&["kind", "stage"], "4 stages of pings, 6 of others", histogram("pams_server_stage_seconds",
+        "The same by stage: queued until handed to the socket, network, remote_hold by the other side, local_wait until \
+         handled, run and blocked of applications. What was not measured is not counted."));
+    RECORDS = counter("pams_server_records_total", "Records of transactions taken from reports, each counted once.");
+    RECORDS_SHED = counter("pams_server_records_shed_total",
+        "Records that agents dropped before they could report them; the ledger has their transactions all the same.");
+
+    // Peers.
+    PEERS_BY_LIVENESS = by(&["liveness"], "4", gauge("pams_server_peers",
+        "Peers in the directory, by what this server concludes of them."));
+    PEERS_BY_STATUS = by(&["status"], "5", gauge("pams_server_peers_by_status",
+        "Peers that are live or overdue, by what they say of themselves; unknown are those that have not said it yet."));
+    SESSIONS = gauge("pams_server_sessions", "Sessions of agents that are open.");
+    EVENTS = held(by(&["event"], "7", counter("pams_server_events_total",
+        "Peers that came, returned, restarted, were superseded, left, are gone, were forgotten.")));
+    VIEWS = gauge("pams_server_views", "Watchers' views of their buddies that are kept.");
+    FORGOTTEN = gauge("pams_server_forgotten_peers",
+        "Forgotten peers whose ledger is still known, so that one that comes back is not counted twice.");
+    PEER_UP = by(&["peer", "name"], PEERS, gauge("pams_server_peer_up", "1 while the peer is live, else 0."));
+    PEER_SILENCE = by(&["peer", "name"], PEERS, seconds("pams_server_peer_silence_seconds",
+        "Time since something authenticated came from the peer."));
+    PEER_CLOSED = by(&["peer", "name", "kind", "status"], "kinds x 4 for each peer, up to metrics.per_peer_max",
+        counter("pams_server_peer_transactions_closed_total", "Transactions that ended, by who opened them and status."));
+    DROPPED_PEERS = gauge("pams_server_metrics_dropped_peers",
+        "Peers without series of their own because there are more than metrics.per_peer_max.");
+
+    // Joining, and connections.
+    JOINS = held(by(&["result"], "issued and 11 refusals", counter("pams_server_joins_total",
+        "Requests for a first certificate: issued, or why not.")));
+    RENEWALS = held(by(&["result"], "issued and 6 refusals", counter("pams_server_renewals_total",
+        "Requests for a new certificate of the same key: issued, or why not.")));
+    HANDSHAKES = held(by(&["result"], "5", counter("pams_server_handshakes_total",
+        "Connections that were asked for: ok, failed in QUIC or TLS, timeout, certificate missing or not good here, busy \
+         when too many were in their handshake.")));
+    CERTIFICATE_EXPIRY = by(&["certificate"], "3", seconds("pams_server_certificate_expiry_timestamp_seconds",
+        "When this server's own certificates run out, as a unix time; leaf and intermediate are renewed in time, the \
+         root is not."));
+
+    // What goes wrong.
+    NOTICES = held(by(&["notice"], "18 notices", counter("pams_server_notices_total",
+        "What an operator may want to know of, by what it is; those that tell of many count as many.")));
+    REJECTED = held(by(&["reason"], "9 reasons", counter("pams_server_frames_rejected_total",
+        "Frames that were refused; unknown_kind are those of newer versions.")));
+    OUTPUTS_SHED = counter("pams_server_outputs_shed_total",
+        "Records, events and notices that were counted nowhere else because too many came at once.");
+    PANICS = held(counter("pams_server_task_panics_total", "Tasks that ended by a bug; each lost one connection or request."));
+    READY = gauge("pams_server_ready",
+        "1 while the list of peers is complete: from some seconds after the start until the stop; else 0.");
+
+    // The socket.
+    UDP_PACKETS = by(&["direction"], "2", counter("pams_server_udp_packets_total", "UDP packets sent and received."));
+    UDP_BYTES = by(&["direction"], "2", Metric { unit: "bytes", ..counter("pams_server_udp_bytes_total",
+        "Payload of these packets; headers are 28 bytes more for each on IPv4, 48 on IPv6.") });
+    UDP_ERRORS = counter("pams_server_udp_send_errors_total", "Packets that the kernel refused to send.");
+    UDP_DROPPED = counter("pams_server_udp_receive_dropped_total", "Packets lost because the socket's buffer was full.");
+
+    // The program.
+    BUILD = by(&["version"], ONE, Metric { unit: "info", ..gauge("pams_server_build_info", "1, with the version as a label.") });
+    START = seconds("pams_server_start_time_seconds", "When this server started, as a unix time.");
+    CPU = Metric { unit: "seconds", ..counter("pams_server_process_cpu_seconds_total",
+        "CPU time of the process, user and system.") };
+    RSS = Metric { unit: "bytes", ..gauge("pams_server_process_resident_memory_bytes", "Memory of the process that is in RAM.") };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_keeps_to_the_conventions() {
+        assert_eq!(pams_shared::catalogue::lint(CATALOGUE, "pams_server_"), Vec::<String>::new());
+    }
+}

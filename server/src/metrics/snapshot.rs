@@ -1,0 +1,169 @@
+//! The half of a scrape that is written from a snapshot: ledgers, peers, certificates, socket, process. What the engine
+//! knows is copied on the loop ([`Snapshot::of`]); the text is written elsewhere.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use pams_shared::{
+    expo::Expo,
+    id::PeerId,
+    moment::Moment,
+    record::{Ledger, Outcome},
+    status::Liveness,
+};
+
+use super::{Extras, catalogue as c, process};
+use crate::core::{
+    Pams,
+    view::{Filter, PeerView, Summary},
+};
+
+/// The engine at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    summary: Summary,
+    /// The first peers in the order of their ids, so that it is always the same ones that are shown.
+    singles: Vec<Single>,
+}
+
+/// What is shown of one peer.
+#[derive(Debug)]
+struct Single {
+    peer: PeerId,
+    name: String,
+    live: bool,
+    silence: Duration,
+    /// By label of kind.
+    ledgers: BTreeMap<String, Ledger>,
+}
+
+impl Snapshot {
+    /// Costs the same whatever the number of peers, but for the first `per_peer_max` of them.
+    pub fn of(pams: &Pams, now: Moment, per_peer_max: usize) -> Self {
+        let singles = match per_peer_max {
+            0 => Vec::new(),
+            max => {
+                let page = pams.peers(now, &Filter::default(), None, max);
+                page.peers.into_iter().map(|p| Single::of(pams, p)).collect()
+            }
+        };
+        Self { summary: pams.summary(now), singles }
+    }
+}
+
+impl Single {
+    fn of(pams: &Pams, peer: PeerView) -> Self {
+        let mut ledgers: BTreeMap<String, Ledger> = BTreeMap::new();
+        for (kind, ledger) in pams.ledger(peer.id) {
+            let sum = ledgers.entry(pams.label(kind).to_owned()).or_default();
+            sum.good += ledger.good;
+            sum.aborted += ledger.aborted;
+            sum.failed += ledger.failed;
+            sum.unknown += ledger.unknown;
+        }
+        Self {
+            peer: peer.id,
+            live: peer.liveness == Liveness::Live,
+            silence: Duration::from_millis(peer.age_ms),
+            name: peer.profile.name,
+            ledgers,
+        }
+    }
+}
+
+pub(super) fn write(snapshot: &Snapshot, extras: &Extras) -> Expo {
+    let mut expo = Expo::new();
+    ledgers(&mut expo, &snapshot.summary);
+    peers(&mut expo, &snapshot.summary);
+    single_peers(&mut expo, snapshot);
+    certificates(&mut expo, extras);
+    traffic(&mut expo, extras);
+    program(&mut expo, extras);
+    expo
+}
+
+fn ledgers(expo: &mut Expo, summary: &Summary) {
+    let mut each = |metric, value: fn(&Ledger) -> u64| {
+        let mut family = expo.family(metric);
+        for (kind, ledger) in &summary.ledger {
+            family.sample(&[kind], value(ledger));
+        }
+    };
+    each(&c::OPENED, |l| l.opened);
+    each(&c::IN_FLIGHT, |l| l.in_flight);
+    each(&c::LATE, |l| l.late);
+    each(&c::DUPLICATE, |l| l.duplicate);
+    let mut closed = expo.family(&c::CLOSED);
+    for (kind, ledger) in &summary.ledger {
+        for outcome in Outcome::ALL {
+            closed.sample(&[kind, outcome.as_str()], ledger.closed(outcome));
+        }
+    }
+    expo.family(&c::RECORDS).sample(&[], summary.records);
+    expo.family(&c::RECORDS_SHED).sample(&[], summary.records_shed);
+    expo.family(&c::OUTPUTS_SHED).sample(&[], summary.outputs_shed);
+}
+
+fn peers(expo: &mut Expo, summary: &Summary) {
+    let mut by_liveness = expo.family(&c::PEERS_BY_LIVENESS);
+    for (liveness, n) in &summary.peers {
+        by_liveness.sample(&[liveness.as_str()], *n);
+    }
+    let mut by_status = expo.family(&c::PEERS_BY_STATUS);
+    for (status, n) in &summary.status {
+        by_status.sample(&[status.map_or("unknown", |s| s.as_str())], *n);
+    }
+    expo.family(&c::SESSIONS).sample(&[], summary.sessions);
+    expo.family(&c::VIEWS).sample(&[], summary.views);
+    expo.family(&c::FORGOTTEN).sample(&[], summary.forgotten);
+    expo.family(&c::READY).sample(&[], summary.ready);
+}
+
+fn single_peers(expo: &mut Expo, snapshot: &Snapshot) {
+    let shown: Vec<(String, &Single)> = snapshot.singles.iter().map(|s| (s.peer.to_string(), s)).collect();
+    let mut up = expo.family(&c::PEER_UP);
+    for (peer, single) in &shown {
+        up.sample(&[peer, &single.name], single.live);
+    }
+    let mut silence = expo.family(&c::PEER_SILENCE);
+    for (peer, single) in &shown {
+        silence.sample(&[peer, &single.name], single.silence);
+    }
+    let mut closed = expo.family(&c::PEER_CLOSED);
+    for (peer, single) in &shown {
+        for (kind, ledger) in &single.ledgers {
+            for outcome in Outcome::ALL {
+                closed.sample(&[peer, &single.name, kind, outcome.as_str()], ledger.closed(outcome));
+            }
+        }
+    }
+    let all: u64 = snapshot.summary.peers.iter().map(|(_, n)| n).sum();
+    expo.family(&c::DROPPED_PEERS).sample(&[], all.saturating_sub(shown.len() as u64));
+}
+
+fn certificates(expo: &mut Expo, extras: &Extras) {
+    let mut expiry = expo.family(&c::CERTIFICATE_EXPIRY);
+    if let Some(e) = extras.certificates {
+        expiry.sample(&["leaf"], e.leaf).sample(&["intermediate"], e.intermediate).sample(&["root"], e.root);
+    }
+}
+
+fn traffic(expo: &mut Expo, extras: &Extras) {
+    let t = &extras.traffic;
+    expo.family(&c::UDP_PACKETS).sample(&["sent"], t.packets_sent).sample(&["received"], t.packets_received);
+    expo.family(&c::UDP_BYTES).sample(&["sent"], t.bytes_sent).sample(&["received"], t.bytes_received);
+    expo.family(&c::UDP_ERRORS).sample(&[], t.send_errors);
+    expo.family(&c::UDP_DROPPED).sample(&[], t.dropped_by_kernel);
+}
+
+fn program(expo: &mut Expo, extras: &Extras) {
+    expo.family(&c::BUILD).sample(&[env!("CARGO_PKG_VERSION")], 1_u64);
+    expo.family(&c::START).sample(&[], Duration::from_millis(extras.started_ms));
+    let mut cpu = expo.family(&c::CPU);
+    if let Some(time) = process::cpu() {
+        cpu.sample(&[], time);
+    }
+    let mut rss = expo.family(&c::RSS);
+    if let Some(bytes) = process::resident_bytes() {
+        rss.sample(&[], bytes);
+    }
+}
