@@ -110,6 +110,14 @@ impl Pams {
         here.map(|(peer, row)| row.sd_target(peer))
     }
 
+    /// [`Pams::sd`] in pieces: what comes after one id, at most `limit` and [`PAGE_MAX`], and after which id to go on.
+    pub fn sd_page(&self, after: Option<PeerId>, limit: usize) -> (Vec<SdTarget>, Option<PeerId>) {
+        let mut here = self.directory.after(after).filter(|(_, row)| row.liveness != Liveness::Left);
+        let rows: Vec<_> = here.by_ref().take(limit.clamp(1, PAGE_MAX)).collect();
+        let next = here.next().and_then(|_| rows.last().map(|(peer, _)| *peer));
+        (rows.into_iter().map(|(peer, row)| row.sd_target(peer)).collect(), next)
+    }
+
     /// The whole in numbers. Costs the same whatever the number of peers.
     pub fn summary(&self, now: Moment) -> Summary {
         let census = self.directory.census();

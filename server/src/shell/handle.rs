@@ -76,6 +76,11 @@ impl Handle {
         self.ask(|answer| Request::Forget { peer, answer }).await
     }
 
+    /// Waits until the server has ended.
+    pub async fn ended(&self) {
+        self.0.closed().await;
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Ended> {
         let (tx, rx) = oneshot::channel();
         self.0.send(request(tx)).await.map_err(|_| Ended)?;
@@ -102,6 +107,7 @@ mod tests {
         let (answer, ()) = tokio::join!(handle.look(|pams, now| (pams.ready(now), now)), serve_one);
         assert_eq!(answer, Ok((false, now)));
         drop(requests);
+        handle.ended().await;
         assert_eq!(handle.look(|_, _| ()).await, Err(Ended));
         assert_eq!(handle.forget(PeerId::from_bytes([1; 16])).await.unwrap_err(), Ended);
     }

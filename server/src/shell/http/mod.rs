@@ -1,0 +1,159 @@
+//! What the server says over HTTP/1.1: metrics, health, the API, service discovery; and, on the admin socket only, what an
+//! operator can change. Read-only routes stand on both.
+//!
+//! Nothing here asks who is there. The TCP port shows to everybody who can reach it, so it is on loopback by default; the
+//! admin socket is a file that only its owner can open. No route reads a body. Each request has its time, each connection
+//! its life, each listener its number of connections ([`listen`]). All ends when the loop has ended.
+
+mod api;
+#[cfg(test)]
+pub(crate) mod front;
+mod listen;
+mod pages;
+mod problem;
+
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{Method, Uri},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+    routing::{delete, get},
+};
+use pams_shared::{
+    control::{self, SocketFile},
+    id::ServerId,
+    identity::Address,
+    socket::Socket,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::JoinSet,
+    time::timeout,
+};
+
+pub use self::api::ForgetAnswer;
+use self::problem::Refusal;
+use super::handle::Handle;
+use crate::{config::Http, metrics::Metrics};
+
+/// How long an answer may take to begin.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the answers are made of.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    pub handle: Handle,
+    pub metrics: Arc<Metrics>,
+    pub udp: Arc<Socket>,
+    pub about: About,
+}
+
+/// This server, for `/api/v1/server`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    pub id: ServerId,
+    pub name: String,
+    pub domain: String,
+    pub software: String,
+    /// The count of starts.
+    pub generation: u64,
+    /// Our wall clock at the start, ms since 1970.
+    pub started_ms: u64,
+    pub quic: SocketAddr,
+    /// Where HTTP is served on TCP: see [`Listeners::http`]. Absent: off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<SocketAddr>,
+    /// What join tokens give.
+    pub advertise: Vec<Address>,
+}
+
+/// Bound, and not answering yet.
+#[derive(Debug)]
+pub struct Listeners {
+    tcp: Option<(TcpListener, SocketAddr)>,
+    admin: UnixListener,
+    socket_file: SocketFile,
+}
+
+/// Why HTTP cannot be served; nothing is left bound.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    #[error("cannot listen on TCP {address} for HTTP: {source}; --http names another address, or off")]
+    Tcp { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Admin(io::Error),
+}
+
+/// Binds the TCP port, unless it is off, and the admin socket.
+pub async fn bind(http: Http, admin: &Path) -> Result<Listeners, ListenError> {
+    let tcp = match http {
+        Http::Off => None,
+        Http::At(address) => {
+            let told = |source| ListenError::Tcp { address, source };
+            let listener = TcpListener::bind(address).await.map_err(told)?;
+            let bound = listener.local_addr().map_err(told)?;
+            Some((listener, bound))
+        }
+    };
+    let (admin, socket_file) = control::listen(admin, 0o600).await.map_err(ListenError::Admin)?;
+    Ok(Listeners { tcp, admin, socket_file })
+}
+
+impl Listeners {
+    /// The TCP port, unless it is off.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(|(_, address)| *address)
+    }
+
+    /// Serves in `tasks` until the loop has ended.
+    pub fn serve(self, sources: Sources, tasks: &mut JoinSet<()>) {
+        if let Some(open) = self.http().filter(|address| !address.ip().is_loopback()) {
+            tracing::info!(http = %open, "other hosts can ask over HTTP, which tells who talks to whom");
+        }
+        let (handle, metrics) = (sources.handle.clone(), sources.metrics.clone());
+        let sources = Arc::new(sources);
+        let public = read_only();
+        let everything = public.clone().route("/admin/v1/peers/{id}", delete(api::forget));
+        if let Some((tcp, _)) = self.tcp {
+            tasks.spawn(listen::run(tcp, finish(public, sources.clone()), handle.clone(), metrics.clone()));
+        }
+        let served = listen::run(self.admin, finish(everything, sources), handle, metrics);
+        let socket_file = self.socket_file;
+        tasks.spawn(async move {
+            served.await;
+            drop(socket_file);
+        });
+    }
+}
+
+fn read_only() -> Router<Arc<Sources>> {
+    Router::new()
+        .route("/", get(api::index))
+        .route("/metrics", get(api::metrics))
+        .route("/healthz", get(api::healthz))
+        .route("/readyz", get(api::readyz))
+        .route("/api/v1/server", get(api::server))
+        .route("/api/v1/peers", get(api::peers))
+        .route("/api/v1/peers/{id}", get(api::peer))
+        .route("/api/v1/overlays", get(api::overlays))
+        .route("/api/v1/events", get(api::events))
+        .route("/api/v1/sd/prometheus", get(pages::sd))
+}
+
+fn finish(routes: Router<Arc<Sources>>, sources: Arc<Sources>) -> Router {
+    let not_allowed = async |method: Method, uri: Uri| Refusal::method(&method, uri.path());
+    let not_found = async |uri: Uri| Refusal::path(uri.path());
+    routes.method_not_allowed_fallback(not_allowed).fallback(not_found).layer(from_fn(in_time)).with_state(sources)
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| Refusal::slow(PATIENCE).into_response())
+}
+
+#[cfg(test)]
+mod tests;
