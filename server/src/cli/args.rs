@@ -1,0 +1,248 @@
+//! Flags and subcommands, with the help texts that are the manual.
+
+use std::time::Duration;
+
+use clap::{
+    Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use pams_shared::{
+    config::CommonArgs,
+    frame::Role,
+    id::PeerId,
+    identity::Address,
+    status::{Liveness, Status},
+};
+
+const AFTER: &str = "\
+Examples:
+  pams-server                        first start: makes its keys, prints how agents join, runs
+  pams-server token create --uses 5  print how five more agents join
+  pams-server peers --liveness gone  who is gone?
+  pams-server peer alpha             all that is known of a peer
+
+Values come from flags, over the environment (PAMS_SERVER_PACE_REPORT=1s), over the file, over defaults; --print-config \
+shows the outcome with an explanation of each key.
+
+Exit codes: 0 done; 1 the server said no; 64 bad usage or configuration; 69 the server does not run or does not answer, \
+or cannot start; 74 a file or socket failed; 77 not allowed.";
+
+/// Knows which peers are here, how they are doing and what their transactions add up to
+///
+/// pams-server is the home of pams-agents. It gives them their certificates, takes their reports, and shows the whole to
+/// Prometheus at /metrics and to everybody else under /api/v1. Without a subcommand it is that daemon, in the foreground;
+/// the subcommands work beside a running one, through its data directory and the admin socket in it.
+#[derive(Debug, Parser)]
+#[command(name = "pams-server", version, after_help = AFTER)]
+pub struct Args {
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct DaemonArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// Name or address at which agents reach this server; it stands in join tokens. Can be given many times
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub advertise: Vec<String>,
+
+    /// Domain in the names of certificates; fixed at the first start
+    #[arg(long)]
+    pub domain: Option<String>,
+
+    /// What people call this server [default: the host's name]
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the configuration without starting anything: 0 if it is good, else 64 and what to mend
+    CheckConfig(DaemonArgs),
+    #[command(flatten)]
+    Ask(Ask),
+}
+
+/// What works beside a running server.
+#[derive(Debug, Subcommand)]
+pub enum Ask {
+    /// Make, list and revoke the tokens that agents join with
+    #[command(subcommand)]
+    Token(TokenAsk),
+    /// List peers: what they say, what is concluded of them
+    ///
+    /// Liveness: live reports in time; overdue missed a report; gone is silent for longer; left said goodbye.
+    Peers {
+        /// Only those that are
+        #[arg(long, value_parser = PossibleValuesParser::new(Liveness::ALL.map(Liveness::as_str)).map(liveness))]
+        liveness: Option<Liveness>,
+        /// Only those that say they are
+        #[arg(long, value_parser = PossibleValuesParser::new(Status::ALL.map(Status::as_str)).map(status))]
+        status: Option<Status>,
+        /// Only those in this overlay or one nested in it
+        #[arg(long, value_name = "NAME")]
+        overlay: Option<String>,
+        /// Only those whose name has this part
+        #[arg(long, value_name = "PART")]
+        name: Option<String>,
+        /// At most so many, in order of their ids
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+        limit: u64,
+        /// Only those after this one
+        #[arg(long, value_name = "ID")]
+        after: Option<PeerId>,
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Show all that is known of a peer: what its watchers see, its transactions, what happened
+    Peer {
+        /// A peer id, or a name that only one peer has
+        peer: String,
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Forget a peer that is gone or left, and free its id for another key
+    ///
+    /// Its agent cannot report, and cannot renew its certificate, until it joins again. What it did stays in the totals.
+    Forget {
+        /// A peer id
+        peer: PeerId,
+        #[command(flatten)]
+        client: Client,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenAsk {
+    /// Make a token and print the command that joins with it
+    Create {
+        /// How many agents may join with it: a number, or unlimited
+        #[arg(long, value_name = "N", default_value = "1", value_parser = uses)]
+        uses: Uses,
+        /// How long it is good, such as 24h
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = ttl)]
+        ttl: Duration,
+        /// What it is for; for people
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        note: String,
+        /// What may join with it; this version has one server, so agents only
+        #[arg(long, default_value = "agent", value_parser = PossibleValuesParser::new(["agent"]).map(|_| Role::Agent))]
+        role: Role,
+        /// Name or address at which agents reach the server [default: what the server says]. Can be given many times
+        #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+        advertise: Vec<Address>,
+        #[command(flatten)]
+        client: Client,
+    },
+    /// List the tokens, without their secrets; those that ended are listed for 7 days more
+    List {
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Let nobody join with this token any more; agents that have joined stay
+    Revoke {
+        /// The token's id, as listed; it also stands in the token, between its first two dots after pams-join-1
+        id: String,
+        #[command(flatten)]
+        client: Client,
+    },
+}
+
+/// Whom to ask, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Client {
+    /// The server's configuration file, if it has one; it says where the data directory is
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
+
+    /// The server's data directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+
+    /// Form of the answer; json has everything, and stays as it is from version to version
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    Table,
+    Json,
+}
+
+/// How often a token can be used; `None`: any number of times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uses(pub Option<u32>);
+
+impl Ask {
+    pub fn client(&self) -> &Client {
+        match self {
+            Self::Token(
+                TokenAsk::Create { client, .. } | TokenAsk::List { client } | TokenAsk::Revoke { client, .. },
+            )
+            | Self::Peers { client, .. }
+            | Self::Peer { client, .. }
+            | Self::Forget { client, .. } => client,
+        }
+    }
+}
+
+impl DaemonArgs {
+    /// These flags, and those of `top` that are not among them.
+    pub(super) fn over(self, top: Self) -> Self {
+        let (own, under) = (self.common, top.common);
+        Self {
+            common: CommonArgs {
+                config: own.config.or(under.config),
+                print_config: own.print_config || under.print_config,
+                list_metrics: own.list_metrics || under.list_metrics,
+                data_dir: own.data_dir.or(under.data_dir),
+                listen: own.listen.or(under.listen),
+                http: own.http.or(under.http),
+                log: own.log.or(under.log),
+                log_format: own.log_format.or(under.log_format),
+                ready_json: own.ready_json || under.ready_json,
+            },
+            advertise: if self.advertise.is_empty() { top.advertise } else { self.advertise },
+            domain: self.domain.or(top.domain),
+            name: self.name.or(top.name),
+        }
+    }
+
+    /// Nothing that only a daemon can use.
+    pub(super) fn is_only_place(&self) -> bool {
+        let CommonArgs { print_config, list_metrics, ready_json, listen, http, log, log_format, .. } = &self.common;
+        let asked = *print_config || *list_metrics || *ready_json;
+        let keys = [listen, http, log, log_format, &self.domain, &self.name];
+        !asked && self.advertise.is_empty() && keys.iter().all(|key| key.is_none())
+    }
+}
+
+fn status(word: String) -> Status {
+    Status::ALL.into_iter().find(|s| s.as_str() == word).unwrap_or_default()
+}
+
+fn liveness(word: String) -> Liveness {
+    Liveness::ALL.into_iter().find(|l| l.as_str() == word).unwrap_or(Liveness::Live)
+}
+
+fn uses(text: &str) -> Result<Uses, String> {
+    match text {
+        "unlimited" => Ok(Uses(None)),
+        number => match number.parse() {
+            Ok(n) if n > 0 => Ok(Uses(Some(n))),
+            _ => Err(format!("give 1 to {}, or unlimited", u32::MAX)),
+        },
+    }
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    /// Ten years.
+    const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+    let ttl = humantime::parse_duration(text).ok().filter(|d| (Duration::from_secs(1)..=MAX).contains(d));
+    ttl.ok_or_else(|| "give a time with its unit, 1s to 3650days, such as 24h".to_owned())
+}

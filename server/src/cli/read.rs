@@ -1,0 +1,99 @@
+//! The answers of the API as the tables need them. More lenient than what writes them: keys that are not known here are
+//! skipped, so that this client can ask an older or newer server.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use pams_shared::{
+    id::{Order, PeerId},
+    status::{Liveness, Presence, Status},
+};
+use serde::Deserialize;
+
+pub use crate::shell::http::ForgetAnswer as Forgotten;
+
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    pub peers: Vec<Peer>,
+    #[serde(default)]
+    pub next: Option<PeerId>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Peer {
+    pub id: PeerId,
+    pub name: String,
+    pub software: String,
+    pub addresses: Vec<SocketAddr>,
+    pub overlays: Vec<String>,
+    pub applications: Vec<String>,
+    pub order: Order,
+    pub presence: Option<Presence>,
+    pub liveness: Liveness,
+    pub liveness_since_ms: u64,
+    pub age_ms: u64,
+    pub observed: SocketAddr,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Detail {
+    #[serde(flatten)]
+    pub peer: Peer,
+    pub home: Verdict,
+    pub watchers: Vec<Witness>,
+    pub ledger: BTreeMap<String, Ledger>,
+    pub records_shed: u64,
+    pub clock_offset_ms: i64,
+    pub records: Vec<Record>,
+    pub events: Vec<Event>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Verdict {
+    pub because: String,
+    pub session: Option<u64>,
+    pub session_since_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Witness {
+    pub watcher: PeerId,
+    pub name: Option<String>,
+    pub liveness: Option<Liveness>,
+    pub status: Option<Status>,
+    pub missed: u32,
+    pub hears: bool,
+    pub is_heard: bool,
+    pub age_ms: u64,
+    pub stale: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Ledger {
+    pub opened: u64,
+    pub good: u64,
+    pub aborted: u64,
+    pub failed: u64,
+    pub unknown: u64,
+    pub in_flight: u64,
+    pub late: u64,
+    pub duplicate: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Record {
+    pub kind: String,
+    pub target: String,
+    pub status: String,
+    pub reason: Option<String>,
+    pub opened_ms: u64,
+    pub total_ns: Option<u64>,
+    #[serde(default)]
+    pub stages_ns: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Event {
+    pub at_ms: u64,
+    pub epoch: u64,
+    pub what: String,
+}
