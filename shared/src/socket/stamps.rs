@@ -220,7 +220,7 @@ impl Arrivals {
         let bytes = frame_bytes(payload);
         ring.retain(|p| p.handed + HANDOVER_MAX >= idle_since && p.handed + READ_MAX >= now);
         // Of equally good ones the first: datagrams are read in the order of their packets.
-        let badness = |p: &Packet| (p.handed < idle_since, p.room > bytes + BESIDE_BYTES);
+        let badness = |p: &Packet| (p.handed < idle_since, p.room != bytes, p.room > bytes + BESIDE_BYTES);
         let packet = ring.iter_mut().filter(|p| p.room >= bytes).min_by_key(|p| badness(p))?;
         // It may carry another one.
         packet.room -= bytes;
@@ -376,6 +376,15 @@ mod tests {
         assert_eq!(a.take(TO, 29, at(0), at(400)), Some(at(300)));
         a.received(TO, &packet(35), at(1_000_000), at(1_000_010)); // alike, but a second ago
         assert_eq!(a.take(TO, 29, at(0), at(2_000_000)), None);
+    }
+
+    #[test]
+    fn the_last_frames_of_a_handshake_are_not_taken_for_the_first_ping() {
+        let mut a = Arrivals::default();
+        a.track(TO);
+        a.received(TO, &packet(32), at(100), at(300)); // an acknowledgement and a new connection id
+        a.received(TO, &packet(31), at(350), at(370));
+        assert_eq!(a.take(TO, 29, at(290), at(380)), Some(at(350)));
     }
 
     #[test]
