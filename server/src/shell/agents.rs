@@ -1,0 +1,295 @@
+//! The conversation with an agent that works here: Hello, then reports and their acknowledgements on the same stream, and
+//! questions on streams of their own.
+//!
+//! One task per connection, which reads and writes frames and asks the loop; what is decided is the core's. A report is
+//! read when the one before it is acknowledged, so that a busy loop slows the agents down, and one that does not read its
+//! acknowledgements stops itself. A connection at rest is two waiting reads and holds no buffer.
+
+use std::{future::pending, net::SocketAddr};
+
+use pams_shared::{
+    clock::Clock,
+    frame::{Entry, Frame, Hello, HelloAck, Rejected, Rejection, Report, ReportAck, Role, Terms, close},
+    id::PeerId,
+    identity::Subject,
+    quic,
+    socket::stamps::canonical,
+};
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+use super::door::{Door, End, Newcomer, Unread};
+use crate::{core::SessionId, metrics::Handshake};
+
+/// Events that wait for the loop; beyond, connections wait. A report takes 64 KiB at most.
+pub const EVENTS_MAX: usize = 256;
+
+/// What a connection tells the loop. Where there is an answer, none comes if the session is over.
+#[derive(Debug)]
+pub enum Event {
+    Opened {
+        session: SessionId,
+        peer: PeerId,
+        hello: Box<Hello>,
+        observed: SocketAddr,
+        /// For the loop to close it.
+        connection: Connection,
+        answer: oneshot::Sender<Result<Terms, Rejected>>,
+    },
+    Report {
+        session: SessionId,
+        report: Report,
+        answer: oneshot::Sender<ReportAck>,
+    },
+    Fetch {
+        session: SessionId,
+        peer: PeerId,
+        answer: oneshot::Sender<Option<Box<Entry>>>,
+    },
+    Heard {
+        session: SessionId,
+    },
+    Goodbye {
+        session: SessionId,
+    },
+    Closed {
+        session: SessionId,
+    },
+    /// Some connection's task panicked; its connection is closed.
+    Panicked,
+}
+
+/// From the first frame to the end of the connection.
+pub async fn converse(
+    door: &Door,
+    connection: &Connection,
+    deadline: Instant,
+    newcomer: Newcomer,
+    session: SessionId,
+) -> End {
+    let caller = identify(door, connection);
+    door.metrics.handshake(if caller.is_ok() { Handshake::Ok } else { Handshake::Certificate });
+    let (send, receive) = match greet(door, connection, deadline, session, caller).await {
+        Ok(streams) => streams,
+        Err(end) => return end,
+    };
+    drop(newcomer);
+    let end = tokio::select! {
+        biased; // what came before the connection was lost is read to its end
+        end = reports(door, connection, session, send, receive) => end,
+        end = questions(door, connection, session) => end,
+    };
+    tell(door, Event::Closed { session }).await.err().unwrap_or(end)
+}
+
+/// Hello and its answer. An error: the agent was turned away, and the core knows of no session.
+async fn greet(
+    door: &Door,
+    connection: &Connection,
+    deadline: Instant,
+    session: SessionId,
+    caller: Result<Subject, Rejected>,
+) -> Result<(SendStream, RecvStream), End> {
+    let (mut send, receive, frame) = door.first_frame(connection, deadline).await?;
+    let verdict = match (frame, caller) {
+        (Frame::Hello(hello), Ok(subject)) => welcome(door, connection, session, subject, hello).await?,
+        (Frame::Hello(_), Err(rejected)) => Err(rejected),
+        _ => Err(reject(Rejection::Protocol, "the first frame must be Hello")),
+    };
+    let ack = Frame::HelloAck(HelloAck {
+        software: door.software.to_owned(),
+        epoch: door.generation,
+        capabilities: 0,
+        wall_ms: Clock.now().wall_ms(),
+        observed: Some(observed(connection)),
+        verdict: verdict.as_ref().map(|_| ()).map_err(Clone::clone),
+        terms: verdict.as_ref().ok().copied(),
+    });
+    let written = timeout(door.limits.patience, quic::write_frame(&mut send, &ack)).await;
+    let Err(rejected) = verdict else {
+        if matches!(written, Ok(Ok(()))) {
+            return Ok((send, receive));
+        }
+        tell(door, Event::Closed { session }).await?;
+        return Err(End::DONE);
+    };
+    let from = connection.remote_address();
+    door.metrics.frame_rejected("hello");
+    tracing::info!(%from, rejection = ?rejected.code, why = rejected.detail, "agent turned away");
+    let _ = send.finish();
+    let _ = timeout(door.limits.patience, send.stopped()).await;
+    Err(End::new(close::REJECTED, "the reason stands in HelloAck"))
+}
+
+/// Whether the agent is welcome: its key is bound here, and the core says so.
+async fn welcome(
+    door: &Door,
+    connection: &Connection,
+    session: SessionId,
+    subject: Subject,
+    hello: Hello,
+) -> Result<Result<Terms, Rejected>, End> {
+    // Asked last, so that it still holds when the core hears of the session.
+    if !door.registrar.is_bound(&subject).await {
+        let detail = format!(
+            "this server does not, or no longer, know the key of peer {0}: it was forgotten, or the server's data is \
+             from before it joined; join again with a new token from `pams-server token create`",
+            subject.id
+        );
+        return Ok(Err(Rejected { code: Rejection::Key, detail }));
+    }
+    let (answer, verdict) = oneshot::channel();
+    let (peer, hello) = (PeerId(subject.id), Box::new(hello));
+    let (observed, connection) = (observed(connection), connection.clone());
+    tell(door, Event::Opened { session, peer, hello, observed, connection, answer }).await?;
+    verdict.await.map_err(|_| End::DONE)
+}
+
+/// Who calls: an agent of this trust domain. TLS has checked that the certificate, if there is one, is of our root.
+fn identify(door: &Door, connection: &Connection) -> Result<Subject, Rejected> {
+    let identity = connection.peer_identity().ok_or_else(|| {
+        reject(Rejection::Role, "an agent without a certificate has to join first: start it with --join <token>")
+    })?;
+    let subject = Subject::of_peer(&*identity).map_err(|e| reject(Rejection::Role, &e.to_string()))?;
+    if subject.role != Role::Agent {
+        return Err(reject(Rejection::Role, "only agents report to a server: this certificate is of a server"));
+    }
+    if subject.domain != door.domain {
+        let detail =
+            format!("this is a server of {}, the certificate is of {}: join here", door.domain, subject.domain);
+        return Err(reject(Rejection::Role, &detail));
+    }
+    Ok(subject)
+}
+
+/// Reads reports one by one, each acknowledged before the next is read.
+async fn reports(
+    door: &Door,
+    connection: &Connection,
+    session: SessionId,
+    mut send: SendStream,
+    mut receive: RecvStream,
+) -> End {
+    let mut left = false;
+    loop {
+        let step = match quic::read_frame(&mut receive).await {
+            Ok(Some(Frame::Report(report))) => self::report(door, session, report, &mut send).await,
+            Ok(Some(Frame::Goodbye)) => {
+                left = true;
+                tell(door, Event::Goodbye { session }).await
+            }
+            Ok(Some(_)) => Err(door.misplaced("only Report and Goodbye may follow Hello on its stream")),
+            Ok(None) => {
+                if left {
+                    // Its connection is its own to close.
+                    let _ = timeout(door.limits.patience, connection.closed()).await;
+                }
+                Err(End::DONE)
+            }
+            Err(error) => match door.unread(&error) {
+                Unread::Skipped => tell(door, Event::Heard { session }).await,
+                Unread::Broken(end) => Err(end),
+                Unread::Lost => Err(End::DONE),
+            },
+        };
+        if let Err(end) = step {
+            return end;
+        }
+    }
+}
+
+async fn report(door: &Door, session: SessionId, report: Report, send: &mut SendStream) -> Result<(), End> {
+    let (answer, ack) = oneshot::channel();
+    tell(door, Event::Report { session, report, answer }).await?;
+    let ack = ack.await.map_err(|_| End::DONE)?;
+    match timeout(door.limits.patience, quic::write_frame(send, &Frame::ReportAck(ack))).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::DONE),
+        Err(_) => Err(End::new(close::PROTOCOL, "acknowledgements are not read")),
+    }
+}
+
+/// Answers questions one by one. The end of the connection is for [`reports`] to see.
+async fn questions(door: &Door, connection: &Connection, session: SessionId) -> End {
+    loop {
+        let Ok((send, receive)) = connection.accept_bi().await else { return pending().await };
+        if let Err(end) = question(door, connection, session, send, receive).await {
+            return end;
+        }
+    }
+}
+
+/// One question; if it is of no kind known here, the stream ends without an answer.
+async fn question(
+    door: &Door,
+    connection: &Connection,
+    session: SessionId,
+    mut send: SendStream,
+    mut receive: RecvStream,
+) -> Result<(), End> {
+    let Ok(read) = timeout(door.limits.patience, quic::read_frame(&mut receive)).await else {
+        door.metrics.frame_rejected("silent");
+        return Ok(());
+    };
+    let answer = match read {
+        Ok(Some(Frame::Fetch(peer))) => {
+            let (answer, entry) = oneshot::channel();
+            tell(door, Event::Fetch { session, peer, answer }).await?;
+            Frame::FetchAck(entry.await.map_err(|_| End::DONE)?)
+        }
+        Ok(Some(Frame::Renew(csr))) => {
+            tell(door, Event::Heard { session }).await?;
+            renew(door, connection, csr).await?
+        }
+        Ok(Some(_)) => return Err(door.misplaced("only Fetch and Renew may be asked on a stream of their own")),
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            return match door.unread(&error) {
+                Unread::Skipped => tell(door, Event::Heard { session }).await,
+                Unread::Broken(end) => Err(end),
+                Unread::Lost => Ok(()),
+            };
+        }
+    };
+    // Whoever does not read its answer gets none.
+    let written = timeout(door.limits.patience, quic::write_frame(&mut send, &answer)).await;
+    if !matches!(written, Ok(Ok(()))) {
+        let _ = send.reset(close::DONE.into());
+    }
+    Ok(())
+}
+
+async fn renew(door: &Door, connection: &Connection, csr: Vec<u8>) -> Result<Frame, End> {
+    // Looked up anew, so that a connection at rest need not keep it.
+    let subject = identify(door, connection).map_err(|_| End::DONE)?;
+    let peer = subject.id;
+    let result = door.registrar.renew(subject, csr).await;
+    door.metrics.renewed(result.as_ref().map(|_| ()).map_err(|refused| refused.code));
+    Ok(match result {
+        Ok(issued) => {
+            tracing::debug!(%peer, "certificate renewed");
+            Frame::Issued(issued)
+        }
+        Err(refused) => {
+            tracing::warn!(%peer, why = refused.detail, "certificate not renewed");
+            Frame::Refused(refused)
+        }
+    })
+}
+
+/// An error when the loop has ended.
+async fn tell(door: &Door, event: Event) -> Result<(), End> {
+    door.events.send(event).await.map_err(|_| End::new(close::GOODBYE, "the server stops"))
+}
+
+/// Where the agent is seen.
+fn observed(connection: &Connection) -> SocketAddr {
+    canonical(connection.remote_address())
+}
+
+fn reject(code: Rejection, detail: &str) -> Rejected {
+    Rejected { code, detail: detail.to_owned() }
+}

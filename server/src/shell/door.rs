@@ -1,0 +1,296 @@
+//! The door of the home: which calls are taken, TLS, and the first frame, all within bounds of number and time. A stranger
+//! costs what a handshake costs, for a few seconds at most.
+//!
+//! One endpoint serves two protocols, told apart by ALPN: what is said then is `enrol`'s (joining) or `agents`' (working).
+//! A certificate that is false, of another cluster, or expired beyond its grace does not get through TLS; whether one is
+//! needed, and whose it may be, is asked after that.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use pams_shared::{
+    clock::Clock,
+    frame::{ALPN_JOIN, Frame, FrameError, close},
+    quic::{self, StreamError},
+};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, crypto::rustls::HandshakeData};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    agents::{self, Event},
+    enrol::{self, Registrar},
+};
+use crate::{
+    core::SessionId,
+    metrics::{Handshake, Metrics},
+};
+
+/// Bounds of what callers may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From a call's first packet to its first frame; and for each single step after that which waits for the other side.
+    pub patience: Duration,
+    /// Callers that are not through the door yet. A home that takes 100,000 agents back takes about a thousand a second,
+    /// a tenth of a second each.
+    pub newcomers: usize,
+    /// From so many newcomers on, a caller first has to show that its address is its own (RFC 9000, 8.1.2).
+    pub newcomers_unproven: usize,
+    /// Connections in all.
+    pub connections: usize,
+}
+
+impl Limits {
+    /// For so many peers: each may be calling anew while its old connection is still there, but not all at once.
+    pub fn of_peers(peers: usize) -> Self {
+        let newcomers = 256;
+        let patience = Duration::from_secs(5);
+        Self { patience, newcomers, newcomers_unproven: newcomers / 2, connections: peers.saturating_add(newcomers) }
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Door {
+    pub software: &'static str,
+    /// The server's count of starts.
+    pub generation: u64,
+    pub domain: String,
+    pub registrar: Registrar,
+    pub metrics: Arc<Metrics>,
+    pub events: mpsc::Sender<Event>,
+    pub limits: Limits,
+    pub newcomers: Arc<AtomicUsize>,
+}
+
+/// One caller that is not through the door yet.
+#[derive(Debug)]
+pub struct Newcomer(Arc<AtomicUsize>);
+
+impl Newcomer {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What the other side is told as a connection is closed.
+#[derive(Debug)]
+pub struct End {
+    pub code: u32,
+    pub text: Cow<'static, str>,
+}
+
+impl End {
+    /// Nothing more to say, or nobody to say it to.
+    pub const DONE: End = End::new(close::DONE, "");
+    const SILENT: End = End::new(close::SILENT, "the first frame did not come in time");
+
+    pub const fn new(code: u32, text: &'static str) -> Self {
+        Self { code, text: Cow::Borrowed(text) }
+    }
+}
+
+/// What it means that a frame could not be read.
+#[derive(Debug)]
+pub enum Unread {
+    /// It is of a kind that is not known here; the next one can be read.
+    Skipped,
+    /// The other side broke the protocol: the connection is to be closed.
+    Broken(End),
+    /// There was none: the stream was given up, or the connection lost.
+    Lost,
+}
+
+/// Answers calls until the endpoint closes, then waits for the connections' tasks.
+pub async fn answer(door: Arc<Door>, endpoint: Endpoint) {
+    let mut calls = JoinSet::new();
+    let mut last = 0;
+    loop {
+        tokio::select! {
+            biased;
+            Some(ended) = calls.join_next() => door.ended(ended).await,
+            incoming = endpoint.accept() => {
+                let Some(incoming) = incoming else { break };
+                if let Some(incoming) = door.admit(incoming, calls.len()) {
+                    last += 1;
+                    let newcomer = Newcomer::new(&door.newcomers);
+                    calls.spawn(converse(door.clone(), newcomer, SessionId(last), incoming));
+                }
+            }
+        }
+    }
+    while let Some(ended) = calls.join_next().await {
+        door.ended(ended).await;
+    }
+}
+
+/// One connection from its first packet to its end.
+async fn converse(door: Arc<Door>, newcomer: Newcomer, session: SessionId, incoming: Incoming) {
+    let deadline = Clock.instant(Clock.now() + door.limits.patience);
+    let from = incoming.remote_address();
+    let shaken = timeout_at(deadline, async { incoming.accept()?.await }).await;
+    let connection = match shaken {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%from, why = %quic::why(&error).text, "handshake failed");
+            return door.metrics.handshake(Handshake::Failed);
+        }
+        Err(_) => return door.metrics.handshake(Handshake::Timeout),
+    };
+    let _closes = Closes(connection.clone());
+    let end = if is_joining(&connection) {
+        door.metrics.handshake(Handshake::Ok);
+        enrol::converse(&door, &connection, deadline, newcomer).await
+    } else {
+        agents::converse(&door, &connection, deadline, newcomer, session).await
+    };
+    connection.close(end.code.into(), end.text.as_bytes());
+}
+
+/// Closes the connection should its task panic: the loop holds it too, and nobody would read it any more.
+struct Closes(Connection);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        // Without effect where the task has closed it already.
+        self.0.close(close::DONE.into(), b"an error of the server; its log tells more");
+    }
+}
+
+fn is_joining(connection: &Connection) -> bool {
+    let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.is_some_and(|data| data.protocol.as_deref() == Some(ALPN_JOIN))
+}
+
+impl Door {
+    /// Gives back a call that is taken.
+    fn admit(&self, incoming: Incoming, connections: usize) -> Option<Incoming> {
+        let newcomers = self.newcomers.load(Relaxed);
+        match judge(&self.limits, newcomers, connections, incoming.remote_address_validated()) {
+            Verdict::Take => return Some(incoming),
+            Verdict::Retry => {
+                // It fails only for an address that is proven; that one was not. Counted when it comes back.
+                let _ = incoming.retry();
+            }
+            Verdict::Refuse => {
+                self.metrics.handshake(Handshake::Busy);
+                incoming.refuse();
+            }
+        }
+        None
+    }
+
+    async fn ended(&self, ended: Result<(), JoinError>) {
+        if ended.is_err_and(|error| error.is_panic()) {
+            // Fails only when the loop has ended.
+            let _ = self.events.send(Event::Panicked).await;
+        }
+    }
+
+    /// The first bidirectional stream, and the first frame on it of a kind that is known here.
+    pub async fn first_frame(
+        &self,
+        connection: &Connection,
+        deadline: Instant,
+    ) -> Result<(SendStream, RecvStream, Frame), End> {
+        let first = async {
+            let (send, mut receive) = connection.accept_bi().await.map_err(|_| End::DONE)?;
+            loop {
+                match quic::read_frame(&mut receive).await {
+                    Ok(Some(frame)) => return Ok((send, receive, frame)),
+                    Ok(None) => return Err(End::DONE),
+                    Err(error) => match self.unread(&error) {
+                        Unread::Skipped => {}
+                        Unread::Broken(end) => return Err(end),
+                        Unread::Lost => return Err(End::DONE),
+                    },
+                }
+            }
+        };
+        timeout_at(deadline, first).await.unwrap_or_else(|_| {
+            self.metrics.frame_rejected("silent");
+            Err(End::SILENT)
+        })
+    }
+
+    /// Counts a frame that could not be read, and says what that means.
+    pub fn unread(&self, error: &StreamError) -> Unread {
+        let label = match error {
+            StreamError::Frame(error) => error.label(),
+            StreamError::Oversized => "oversized",
+            StreamError::Truncated => "truncated",
+            _ => return Unread::Lost,
+        };
+        self.metrics.frame_rejected(label);
+        match error {
+            StreamError::Frame(FrameError::UnknownKind { .. }) => Unread::Skipped,
+            error => Unread::Broken(End { code: close::PROTOCOL, text: error.to_string().into() }),
+        }
+    }
+
+    /// A frame came where its kind has no place.
+    pub fn misplaced(&self, text: &'static str) -> End {
+        self.metrics.frame_rejected("misplaced");
+        End::new(close::PROTOCOL, text)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Take,
+    Retry,
+    Refuse,
+}
+
+fn judge(limits: &Limits, newcomers: usize, connections: usize, proven: bool) -> Verdict {
+    if newcomers >= limits.newcomers || connections >= limits.connections {
+        Verdict::Refuse
+    } else if newcomers >= limits.newcomers_unproven && !proven {
+        Verdict::Retry
+    } else {
+        Verdict::Take
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn under_load_addresses_are_proven_first_and_then_callers_turned_away() {
+        let limits = Limits::of_peers(1_000);
+        let judge = |newcomers, connections, proven| judge(&limits, newcomers, connections, proven);
+        assert_eq!(judge(127, 0, false), Verdict::Take);
+        assert_eq!(judge(128, 0, false), Verdict::Retry);
+        assert_eq!(judge(128, 0, true), Verdict::Take);
+        assert_eq!(judge(256, 0, true), Verdict::Refuse);
+        assert_eq!(judge(256, 0, false), Verdict::Refuse, "a Retry would only bring it back");
+        assert_eq!(judge(0, 1_255, false), Verdict::Take);
+        assert_eq!(judge(0, 1_256, true), Verdict::Refuse);
+    }
+
+    #[test]
+    fn newcomers_are_counted_while_they_are() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let newcomers = [Newcomer::new(&count), Newcomer::new(&count)];
+        assert_eq!(count.load(Relaxed), 2);
+        drop(newcomers);
+        assert_eq!(count.load(Relaxed), 0);
+    }
+}

@@ -1,0 +1,130 @@
+//! Joining and renewing: the authority behind a lock, which does its work off the runtime's threads because it signs and
+//! syncs files, and the conversation with an agent that joins.
+//!
+//! Who may have a certificate is the authority's to decide. Whoever asks, each first certificate, given or not, is a line
+//! in the log.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use pams_shared::{
+    clock::Clock,
+    frame::{Frame, Issued, Join, Refusal, Refused},
+    id::PeerId,
+    identity::{Authority, IdentityError, Subject},
+    quic,
+};
+use quinn::Connection;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, MissedTickBehavior, timeout},
+};
+
+use super::door::{Door, End, Newcomer};
+use crate::metrics::Metrics;
+
+/// How often the age of the server's own certificates is looked at.
+const OWN_LOOK: Duration = Duration::from_secs(5 * 60);
+
+/// The authority as the tasks of the shell share it.
+#[derive(Clone, Debug)]
+pub struct Registrar(Arc<Mutex<Authority>>);
+
+impl Registrar {
+    pub fn new(authority: Authority) -> Self {
+        Self(Arc::new(Mutex::new(authority)))
+    }
+
+    /// A first certificate for the holder of a token.
+    pub async fn enrol(&self, join: Join) -> Result<Issued, Refused> {
+        self.with(move |authority, now| authority.enrol(&join, now)).await.unwrap_or_else(|| Err(broken()))
+    }
+
+    /// A new certificate for the agent that has proven to be `subject`.
+    pub async fn renew(&self, subject: Subject, csr: Vec<u8>) -> Result<Issued, Refused> {
+        self.with(move |authority, now| authority.renew(&subject, &csr, now)).await.unwrap_or_else(|| Err(broken()))
+    }
+
+    /// Whether this id is bound to this key here.
+    pub async fn is_bound(&self, subject: &Subject) -> bool {
+        self.0.lock().await.is_bound(subject)
+    }
+
+    /// Frees an id for another key; says whether it was bound.
+    pub async fn unbind(&self, peer: PeerId) -> Result<bool, IdentityError> {
+        let unbound = self.with(move |authority, now| authority.unbind(peer.0, now)).await;
+        unbound.unwrap_or_else(|| Err(IdentityError::Crypto("unbinding the id went wrong".into())))
+    }
+
+    /// Keeps the server's own certificates fresh, for ever.
+    pub async fn keep_fresh(self, metrics: Arc<Metrics>) {
+        let mut look = tokio::time::interval(OWN_LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            match self.with(|authority, now| Ok((authority.renew_due(now)?, authority.expiry()?))).await {
+                Some(Ok((renewed, expiry))) => {
+                    metrics.certificates(expiry);
+                    if renewed {
+                        tracing::info!("the server's certificate was renewed");
+                    }
+                }
+                Some(Err::<_, IdentityError>(error)) => {
+                    tracing::error!(%error, "the server's certificate cannot be renewed");
+                }
+                None => tracing::error!("renewing the server's certificate went wrong"),
+            }
+        }
+    }
+
+    /// Waits until nothing is written any more.
+    pub async fn settle(&self) {
+        drop(self.0.lock().await);
+    }
+
+    /// `None` if it panicked.
+    async fn with<T: Send + 'static>(&self, act: impl FnOnce(&mut Authority, u64) -> T + Send + 'static) -> Option<T> {
+        let mut authority = self.0.clone().lock_owned().await;
+        let now = Clock.now().wall_ms() / 1_000;
+        tokio::task::spawn_blocking(move || act(&mut authority, now)).await.ok()
+    }
+}
+
+/// One agent joins; then it closes.
+pub async fn converse(door: &Door, connection: &Connection, deadline: Instant, _newcomer: Newcomer) -> End {
+    let (mut send, _receive, frame) = match door.first_frame(connection, deadline).await {
+        Ok(first) => first,
+        Err(end) => return end,
+    };
+    let Frame::Join(join) = frame else {
+        return door.misplaced("on a connection for joining, the first frame must be Join");
+    };
+    let answer = match enrol(door, join, connection.remote_address()).await {
+        Ok(issued) => Frame::Issued(issued),
+        Err(refused) => Frame::Refused(refused),
+    };
+    let rest = async {
+        if quic::write_frame(&mut send, &answer).await.is_ok() && send.finish().is_ok() {
+            connection.closed().await;
+        }
+    };
+    let _ = timeout(door.limits.patience, rest).await;
+    End::DONE
+}
+
+async fn enrol(door: &Door, join: Join, from: SocketAddr) -> Result<Issued, Refused> {
+    let Join { token_id: token, id: peer, name, .. } = &join;
+    let (token, peer, name) = (token.clone(), *peer, name.clone());
+    let result = door.registrar.enrol(join).await;
+    door.metrics.joined(result.as_ref().map(|_| ()).map_err(|refused| refused.code));
+    match &result {
+        Ok(_) => tracing::info!(token, %peer, name, %from, "agent joined"),
+        Err(Refused { code, detail }) => {
+            tracing::info!(token, %peer, name, %from, refusal = ?code, why = detail, "agent may not join");
+        }
+    }
+    result
+}
+
+fn broken() -> Refused {
+    Refused { code: Refusal::Busy, detail: "an error of the server, whose log tells more; try again".into() }
+}

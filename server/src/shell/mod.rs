@@ -1,0 +1,304 @@
+//! The server's shell: clocks, sockets and tasks around the core. The loop gives the core what happened, one thing at a
+//! time, and does what it asks for; what takes long (handshakes, reading and writing frames, certificates, HTTP) are tasks
+//! of their own, which talk to the loop over bounded channels.
+#![allow(clippy::disallowed_methods)] // This is the shell: what the ban keeps out of the core lives here.
+
+mod agents;
+mod door;
+mod enrol;
+pub mod handle;
+pub mod http;
+mod start;
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+
+use pams_shared::{
+    clock::Clock,
+    frame::{Entry, Rejected, ReportAck, Terms, close},
+    id::PeerId,
+    identity::IdentityError,
+    record::Record,
+};
+use quinn::{Connection, Endpoint};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::{MissedTickBehavior, sleep_until, timeout},
+};
+
+use self::{
+    agents::Event,
+    enrol::Registrar,
+    handle::{Forgotten, Request},
+};
+pub use self::{
+    door::Limits,
+    start::{Options, Ready, RunError, Running, StartError, TellReady, run, start},
+};
+use crate::{
+    core::{self, Forgot, Input, Notice, Output, Pams, PamsConfig, SessionId},
+    metrics::Metrics,
+};
+
+/// How often metrics are tidied and finished tasks taken away.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// How long the last packets to the agents may take at the end.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The loop and all it owns.
+struct Shell {
+    core: Pams,
+    endpoint: Endpoint,
+    registrar: Registrar,
+    metrics: Arc<Metrics>,
+    events: mpsc::Receiver<Event>,
+    requests: mpsc::Receiver<Request>,
+    /// To close them; reading and writing is their tasks' business.
+    connections: HashMap<SessionId, Connection>,
+    asker: Option<Asker>,
+    forgot: Option<Forgot>,
+    tasks: JoinSet<()>,
+}
+
+/// Who waits for the answer to the input at hand. The core gives it in the same drain, or never.
+enum Asker {
+    Hello(oneshot::Sender<Result<Terms, Rejected>>),
+    Report(oneshot::Sender<ReportAck>),
+    Fetch(oneshot::Sender<Option<Box<Entry>>>),
+}
+
+impl Shell {
+    fn new(
+        core: PamsConfig,
+        endpoint: Endpoint,
+        registrar: Registrar,
+        metrics: Arc<Metrics>,
+        events: mpsc::Receiver<Event>,
+        requests: mpsc::Receiver<Request>,
+    ) -> Self {
+        Self {
+            core: Pams::new(core, Clock.now()),
+            endpoint,
+            registrar,
+            metrics,
+            events,
+            requests,
+            connections: HashMap::new(),
+            asker: None,
+            forgot: None,
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Runs until `shutdown`, then closes all connections.
+    async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        let mut upkeep = tokio::time::interval(UPKEEP);
+        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                biased; // the rare ones first: under load there is always one more event
+                () = &mut shutdown => break,
+                _ = upkeep.tick() => self.upkeep(),
+                Some(request) = self.requests.recv() => self.request(request),
+                Some(event) = self.events.recv() => self.event(event),
+                // Last, for each event does what is due as well.
+                () = sleep_until(deadline) => self.handle(Input::Tick),
+            }
+        }
+        self.leave().await;
+    }
+
+    fn deadline(&self) -> tokio::time::Instant {
+        let year = || Clock.now() + Duration::from_secs(365 * 86_400);
+        Clock.instant(self.core.deadline().map_or_else(year, |(moment, _)| moment))
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.core.handle(Clock.now(), input);
+        self.drain();
+    }
+
+    fn event(&mut self, event: Event) {
+        let (input, asker) = match event {
+            Event::Report { session, report, answer } => {
+                (Input::Report { session, report }, Some(Asker::Report(answer)))
+            }
+            Event::Fetch { session, peer, answer } => (Input::Fetch { session, peer }, Some(Asker::Fetch(answer))),
+            Event::Heard { session } => (Input::Heard { session }, None),
+            Event::Goodbye { session } => (Input::Goodbye { session }, None),
+            Event::Opened { session, peer, hello, observed, connection, answer } => {
+                self.connections.insert(session, connection);
+                (Input::Opened { session, peer, hello, observed }, Some(Asker::Hello(answer)))
+            }
+            Event::Closed { session } => {
+                self.connections.remove(&session);
+                (Input::Closed { session }, None)
+            }
+            Event::Panicked => return self.panicked(),
+        };
+        self.asker = asker;
+        self.handle(input);
+        // Unanswered: the session is over, and its task sees that nobody will answer.
+        self.asker = None;
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Look(look) => look(&self.core, Clock.now()),
+            Request::Forget { peer, answer } => {
+                self.handle(Input::Forget(peer));
+                let entry = self.forgot.take().unwrap_or(Forgot::Unknown);
+                self.forget(peer, entry, answer);
+            }
+        }
+    }
+
+    /// The rest of forgetting: frees the id for another key, off the loop, since that writes a file.
+    fn forget(&mut self, peer: PeerId, entry: Forgot, answer: oneshot::Sender<Result<Forgotten, IdentityError>>) {
+        let registrar = self.registrar.clone();
+        self.tasks.spawn(async move {
+            let unbound = match entry {
+                Forgot::StillHere => Ok(false),
+                Forgot::Done | Forgot::Unknown => registrar.unbind(peer).await,
+            };
+            match &unbound {
+                Ok(unbound) => tracing::info!(%peer, ?entry, unbound, "asked to forget a peer"),
+                Err(error) => tracing::error!(%peer, %error, "the id of a forgotten peer is still bound to its key"),
+            }
+            let _ = answer.send(unbound.map(|unbound| Forgotten { entry, unbound }));
+        });
+    }
+
+    /// Does all that the core asks for.
+    fn drain(&mut self) {
+        while let Some(output) = self.core.poll() {
+            match output {
+                Output::Accept { terms, .. } => self.greet(Ok(terms)),
+                Output::Reject { session, rejected } => {
+                    // Its task closes it when the answer is delivered.
+                    self.connections.remove(&session);
+                    self.greet(Err(rejected));
+                }
+                Output::Close { session, code } => {
+                    if let Some(connection) = self.connections.remove(&session) {
+                        connection.close(code.into(), said(code));
+                    }
+                }
+                Output::Ack { ack, .. } => {
+                    if let Some(Asker::Report(answer)) = self.asker.take() {
+                        let _ = answer.send(ack);
+                    }
+                }
+                Output::Fetched { entry, .. } => {
+                    if let Some(Asker::Fetch(answer)) = self.asker.take() {
+                        let _ = answer.send(entry);
+                    }
+                }
+                Output::Forgot { answer, .. } => self.forgot = Some(answer),
+                Output::Record { peer, record } => self.consume(peer, &record),
+                Output::Abandoned { peer, kind, count, reason } => {
+                    self.metrics.abandoned(&kind, count, reason);
+                    tracing::info!(%peer, %kind, count, reason = reason.as_str(), "transactions booked as unknown");
+                }
+                Output::Event(event) => {
+                    self.metrics.event(&event);
+                    log_event(&event);
+                }
+                Output::Notice(notice) => {
+                    self.metrics.notice(&notice);
+                    log(&notice);
+                }
+            }
+        }
+    }
+
+    fn greet(&mut self, verdict: Result<Terms, Rejected>) {
+        if let Some(Asker::Hello(answer)) = self.asker.take() {
+            let _ = answer.send(verdict);
+        }
+    }
+
+    fn consume(&self, peer: PeerId, record: &Record) {
+        self.metrics.record(record);
+        tracing::debug!(%peer, kind = %record.kind, target_id = %record.target, status = record.outcome.as_str(), correlator = %record.correlator, "transaction");
+    }
+
+    fn upkeep(&mut self) {
+        self.metrics.upkeep();
+        while let Some(ended) = self.tasks.try_join_next() {
+            if ended.is_err_and(|error| error.is_panic()) {
+                self.metrics.panicked();
+                tracing::error!("a task of the server panicked; what it was asked for is not done");
+            }
+        }
+    }
+
+    /// Some connection's task did not come to its end, so nobody told which session is over.
+    fn panicked(&mut self) {
+        self.metrics.panicked();
+        tracing::error!("a connection's task panicked; the connection is lost, the server goes on");
+        let lost: Vec<_> =
+            self.connections.iter().filter(|(_, c)| c.close_reason().is_some()).map(|(s, _)| *s).collect();
+        for session in lost {
+            self.event(Event::Closed { session });
+        }
+    }
+
+    /// Agents see their connections closed, and try again later. What they had reported without an answer they keep.
+    async fn leave(mut self) {
+        self.handle(Input::Drain);
+        self.endpoint.close(close::GOODBYE.into(), said(close::GOODBYE));
+        // Connections that wait for the loop see that it has ended.
+        drop((self.events, self.requests));
+        while self.tasks.join_next().await.is_some() {}
+        if timeout(CLOSE_PATIENCE, self.endpoint.wait_idle()).await.is_err() {
+            tracing::warn!("not all agents may have seen that the server stops");
+        }
+    }
+}
+
+/// What the other side reads beside the code.
+fn said(code: u32) -> &'static [u8] {
+    match code {
+        close::GOODBYE => b"the server stops",
+        close::SUPERSEDED => b"this peer has opened a newer connection",
+        _ => b"",
+    }
+}
+
+fn log_event(event: &core::Event) {
+    let core::Event { peer, name, epoch, what, .. } = event;
+    tracing::info!(%peer, name, epoch, what = what.as_str(), "agent");
+}
+
+/// error: data lost or a bug; warn: unexpected but recovered; info: a change an operator cares about; debug: the rest, and
+/// what an agent may repeat with each report.
+fn log(notice: &Notice) {
+    use tracing::{debug, info, warn};
+    match notice {
+        Notice::Superseded { peer } => {
+            warn!(%peer, "a newer session took over; again and again: one identity on two hosts");
+        }
+        Notice::OlderOrder { peer, known } => warn!(%peer, ?known, "turned away: older than what is known"),
+        Notice::BadHello { peer } => warn!(%peer, "turned away: no usable Hello"),
+        Notice::PeersFull { peer } => warn!(%peer, "turned away: no room for more peers"),
+        Notice::Draining { peer } => debug!(%peer, "turned away: the server stops"),
+        Notice::Gap { peer, missing } => warn!(%peer, missing, "batches never came; their records are not counted"),
+        Notice::Resumed { peer, batch } => {
+            info!(%peer, batch, "its earlier batches went to another home, or to us before");
+        }
+        Notice::Replayed { peer, batch } => debug!(%peer, batch, "batch came again; not applied twice"),
+        Notice::StaleSession { session } => debug!(session = session.0, "frame on a session that is over"),
+        Notice::StalePresence { peer, count } => debug!(%peer, count, "presence older than known"),
+        Notice::ClockOff { peer, offset_ms } => warn!(%peer, offset_ms, "its clock and ours differ: check NTP on both"),
+        Notice::KindsFull { peer, count } => debug!(%peer, count, "totals of too many kinds"),
+        Notice::Implausible { peer, count } => debug!(%peer, count, "totals beyond any real count"),
+        Notice::ViewsFull { peer, count } => debug!(%peer, count, "views over the bound"),
+        Notice::RecordsShed { peer, count } => warn!(%peer, count, "the agent's backlog was full: records lost"),
+        Notice::Evicted { peer } => info!(%peer, "forgotten early to make room"),
+        Notice::ForgottenForGood { peer } => info!(%peer, "its ledger is no longer known"),
+        Notice::Stalled { late } => warn!(?late, "the server did not run for a while; silence before now says nothing"),
+    }
+}

@@ -1,0 +1,272 @@
+//! Opening everything a server needs, and closing it again: the data directory, the socket, TLS, HTTP and the tasks. Many
+//! servers can live in one process; what they have in common is the runtime.
+//!
+//! All that can be wrong at the start is found before anything is answered. At the first start a token is made, so that
+//! there is a line to paste: good for ten agents, for a day.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use metrics_exporter_prometheus::BuildError;
+use pams_shared::{
+    clock::Clock,
+    frame::Role,
+    identity::{Address, Authority, Grant, GrantError, IdentityError, Token, server_tls, system_time},
+    quic,
+    socket::Socket,
+};
+use quinn::{Endpoint, rustls};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+
+use super::{
+    CLOSE_PATIENCE, Limits, Shell,
+    agents::EVENTS_MAX,
+    door::{self, Door},
+    enrol::Registrar,
+    handle::Handle,
+    http::{self, About, ListenError, Sources},
+};
+use crate::{
+    config::{Config, Http, SOFTWARE},
+    core::PamsConfigError,
+    metrics::Metrics,
+};
+
+/// What the first token is good for.
+const FIRST_TOKEN_USES: u32 = 10;
+const FIRST_TOKEN_SECONDS: u64 = 24 * 3_600;
+/// The server times nothing by itself yet, so no stamp of a datagram is waited for.
+const STAMPS_MAX: usize = 1;
+/// The last packets to agents, and the last answers over HTTP.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a program that carries the server may want beside the configuration.
+#[derive(Default)]
+pub struct Options {
+    /// Called once, when everything is served.
+    pub ready: Option<TellReady>,
+    /// In place of [`Limits::of_peers`].
+    pub limits: Option<Limits>,
+}
+
+/// Called with where it serves.
+pub type TellReady = Box<dyn FnOnce(&Ready) + Send>;
+
+/// Where a server serves.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    pub quic: SocketAddr,
+    /// `None`: off.
+    pub http: Option<SocketAddr>,
+    /// At the first start only. Whoever sees it may join.
+    pub first_token: Option<Token>,
+}
+
+/// Why a server did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("the first token cannot be made: {0}")]
+    Token(#[from] GrantError),
+    #[error(transparent)]
+    Config(#[from] PamsConfigError),
+    #[error("cannot listen on UDP {address}: {source}; --listen names another address")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Http(#[from] ListenError),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("QUIC cannot be set up: {0}")]
+    Quic(io::Error),
+    #[error("metrics cannot be set up: {0}")]
+    Metrics(#[from] BuildError),
+}
+
+/// Why a running server ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the server ended by itself; this is a bug, and the log tells more")]
+    Ended,
+}
+
+/// A running server. Dropped, it ends at once, and its connections with it.
+#[derive(Debug)]
+pub struct Running {
+    pub ready: Ready,
+    pub handle: Handle,
+    pub metrics: Arc<Metrics>,
+    /// Under QUIC: its traffic, and with feature `sim` of `pams-shared` the emulated network.
+    pub socket: Arc<Socket>,
+    registrar: Registrar,
+    /// Dropped to stop.
+    shutdown: oneshot::Sender<()>,
+    /// End by themselves when told to stop.
+    tasks: JoinSet<()>,
+    /// Never end by themselves.
+    services: JoinSet<()>,
+}
+
+/// Runs a server until `shutdown`, then stops it in good order.
+pub async fn run(config: Config, options: Options, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    let mut running = start(config, options).await?;
+    let result = tokio::select! {
+        () = shutdown => Ok(()),
+        () = running.ended() => Err(RunError::Ended),
+    };
+    running.stop().await;
+    result
+}
+
+/// Opens everything and starts the tasks; when this returns, the server answers. Inside a tokio runtime.
+pub async fn start(config: Config, options: Options) -> Result<Running, StartError> {
+    let core = config.core();
+    core.check()?;
+    let limits = options.limits.unwrap_or_else(|| Limits::of_peers(core.peers_max));
+    let metrics = Arc::new(Metrics::new(config.metrics.per_peer_max)?);
+    let (socket, _) = Socket::bind(config.listen, STAMPS_MAX).map_err(cannot_listen(config.listen))?;
+    let quic = socket.address().map_err(cannot_listen(config.listen))?;
+    probe(config.http).await?;
+    let mut authority = Authority::open(&config.data_dir, &config.domain, seconds())?;
+    if authority.was_torn() {
+        tracing::warn!("the last entry of the file `bindings` was cut off: who was joining then will try again");
+    }
+    metrics.certificates(authority.expiry()?);
+    let listeners = http::bind(config.http, &config.admin_socket()).await?;
+    let advertise = config.advertised(quic);
+    let first_token = match authority.is_first_start() {
+        true => Some(first_token(&mut authority, advertise.clone())?),
+        false => None,
+    };
+    let endpoint = endpoint(&authority, socket.clone())?;
+    let ready = Ready { quic, http: listeners.http(), first_token };
+    let about = about(&config, &authority, &ready, advertise);
+    tracing::info!(id = %about.id, generation = about.generation, %quic, http = ?ready.http, "serving");
+
+    let (handle, requests) = Handle::new();
+    let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let (shutdown, told) = oneshot::channel();
+    let registrar = Registrar::new(authority);
+    let door = Door {
+        software: SOFTWARE,
+        generation: about.generation,
+        domain: config.domain,
+        registrar: registrar.clone(),
+        metrics: metrics.clone(),
+        events,
+        limits,
+        newcomers: Arc::default(),
+    };
+    let shell = Shell::new(core, endpoint.clone(), registrar.clone(), metrics.clone(), inbox, requests);
+    let (mut tasks, mut services) = (JoinSet::new(), JoinSet::new());
+    tasks.spawn(shell.run(async { drop(told.await) }));
+    tasks.spawn(door::answer(Arc::new(door), endpoint));
+    services.spawn(registrar.clone().keep_fresh(metrics.clone()));
+    let sources = Sources { handle: handle.clone(), metrics: metrics.clone(), udp: socket.clone(), about };
+    listeners.serve(sources, &mut tasks);
+    if let Some(tell) = options.ready {
+        tell(&ready);
+    }
+    Ok(Running { ready, handle, metrics, socket, registrar, shutdown, tasks, services })
+}
+
+impl Running {
+    /// Returns when some part of the server has ended, which none does unless it is told to or panics.
+    async fn ended(&mut self) {
+        tokio::select! {
+            Some(ended) = self.tasks.join_next() => self.report(ended),
+            Some(ended) = self.services.join_next() => self.report(ended),
+        }
+    }
+
+    /// Closes all connections and ends. Then the data directory is free, and so is the port unless `socket` was cloned.
+    pub async fn stop(mut self) {
+        drop(self.shutdown);
+        let by_itself = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(STOP_PATIENCE, by_itself).await.is_err() {
+            tracing::warn!("the server did not stop in time; what is left of it is cut off");
+        }
+        self.tasks.shutdown().await;
+        self.services.shutdown().await;
+        self.registrar.settle().await;
+        // QUIC's own task lets go of the socket a little after the last connection, and tells nobody.
+        let free = async {
+            while Arc::strong_count(&self.socket) > 1 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = timeout(CLOSE_PATIENCE, free).await;
+    }
+
+    fn report(&self, ended: Result<(), JoinError>) {
+        match ended {
+            Err(error) if error.is_panic() => {
+                self.metrics.panicked();
+                tracing::error!("a main part of the server panicked");
+            }
+            _ => tracing::error!("a main part of the server has ended"),
+        }
+    }
+}
+
+/// Whether the port for HTTP is free. It is bound for good only when the data directory is ours; but to find it taken then
+/// would have cost the first start, and with it the first token.
+async fn probe(http: Http) -> Result<(), ListenError> {
+    match http {
+        Http::Off => Ok(()),
+        Http::At(address) => {
+            TcpListener::bind(address).await.map(drop).map_err(|source| ListenError::Tcp { address, source })
+        }
+    }
+}
+
+fn cannot_listen(address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Listen { address, source }
+}
+
+/// Both protocols on one endpoint. Its reset key is kept, so that agents notice a restart at their next packet.
+fn endpoint(authority: &Authority, socket: Arc<Socket>) -> Result<Endpoint, StartError> {
+    let tls = server_tls(authority.own(), authority.root(), system_time())?;
+    let server = quic::server_config(Arc::new(tls), quic::home_transport())
+        .map_err(|error| StartError::Tls(rustls::Error::General(error.to_string())))?;
+    quic::endpoint(socket, authority.reset_key(), Some(server)).map_err(StartError::Quic)
+}
+
+fn about(config: &Config, authority: &Authority, ready: &Ready, advertise: Vec<Address>) -> About {
+    About {
+        id: authority.server_id(),
+        name: config.label(),
+        domain: config.domain.clone(),
+        software: SOFTWARE.to_owned(),
+        generation: authority.generation(),
+        started_ms: Clock.now().wall_ms(),
+        quic: ready.quic,
+        http: ready.http,
+        advertise,
+    }
+}
+
+fn first_token(authority: &mut Authority, addresses: Vec<Address>) -> Result<Token, StartError> {
+    let now = seconds();
+    let grant = Grant {
+        role: Role::Agent,
+        uses: Some(FIRST_TOKEN_USES),
+        expires_at: now.saturating_add(FIRST_TOKEN_SECONDS),
+        note: "made at the first start".to_owned(),
+    };
+    let (id, secret) = authority.tokens().create(&grant, now)?;
+    Ok(Token { pin: authority.pin()?, id, secret, addresses })
+}
+
+/// Wall clock, unix seconds.
+fn seconds() -> u64 {
+    Clock.now().wall_ms() / 1_000
+}
