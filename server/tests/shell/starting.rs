@@ -1,0 +1,81 @@
+//! Starting, stopping, and starting again.
+
+use pams_server::{
+    config::Config,
+    shell::{Options, StartError, run, start},
+};
+use pams_shared::{frame::close, identity::IdentityError, quic, record::Reason, sim::Link};
+use quinn::ConnectionError;
+use tokio::sync::oneshot;
+
+use crate::harness::*;
+
+#[tokio::test]
+async fn a_stop_closes_all_connections_and_frees_everything() {
+    let home = Home::start().await;
+    let agent = Agent::of(&home).await;
+    let session = agent.attach(&home, 1).await;
+    let handle = home.running.handle.clone();
+    let home = home.restart(|_| ()).await;
+    assert_eq!(closed(&session.connection).await, Some(close::GOODBYE));
+    assert!(handle.look(|_, _| ()).await.is_err(), "the old one has ended");
+    assert_eq!(home.running.ready.first_token, None, "only at the first start");
+    let mut session = agent.attach(&home, 1).await;
+    assert_eq!(session.ack.epoch, 2, "the server's second start");
+    assert_eq!(session.report(batch(7, 3)).await.batch, 7);
+    assert_eq!(home.notices("resumed").await, 1.0);
+}
+
+#[tokio::test]
+async fn agents_notice_a_restart_at_their_next_packet() {
+    let home = Home::start().await;
+    let agent = Agent::of(&home).await;
+    let mut session = agent.attach(&home, 1).await;
+    assert_eq!(session.report(batch(1, 0)).await.batch, 1);
+    // As in a crash, nothing is heard from the server any more.
+    home.running.socket.emulate(agent.socket.address().unwrap(), Link::PARTITION).unwrap();
+    let home = home.restart(|_| ()).await;
+    assert_eq!(session.connection.close_reason(), None);
+    session.tell(&pams_shared::frame::Frame::Report(batch(2, 0))).await;
+    let error = soon(session.connection.closed()).await;
+    assert_eq!(error, ConnectionError::Reset);
+    assert_eq!(quic::why(&error).reason, Reason::NoAnswer);
+    agent.attach(&home, 1).await;
+}
+
+#[tokio::test]
+async fn a_second_server_in_the_directory_or_on_the_port_does_not_start() {
+    let home = Home::start().await;
+    let config = |dir: &std::path::Path, listen| Config {
+        data_dir: dir.to_owned(),
+        listen,
+        http: "off".to_owned().try_into().unwrap(),
+        ..Config::default()
+    };
+    let locked = start(config(&home.dir.path().join("home"), LOOPBACK), Options::default()).await.unwrap_err();
+    assert!(matches!(locked, StartError::Identity(IdentityError::Locked { .. })), "{locked}");
+    let dir = tempfile::tempdir().unwrap();
+    let taken = start(config(dir.path(), home.at()), Options::default()).await.unwrap_err();
+    assert!(matches!(taken, StartError::Listen { .. }), "{taken}");
+    let message = taken.to_string();
+    assert!(message.contains(&home.at().to_string()) && message.contains("in use"), "{message}");
+    // It made nothing, so that the next start is still the first.
+    let first = start(config(dir.path(), LOOPBACK), Options::default()).await.unwrap();
+    assert!(first.ready.first_token.is_some() && first.ready.http.is_none());
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn run_tells_when_it_is_ready_and_ends_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let http = LOOPBACK.to_string().try_into().unwrap();
+    let config = Config { data_dir: dir.path().to_owned(), listen: LOOPBACK, http, ..Config::default() };
+    let (tell, told) = oneshot::channel();
+    let options = Options { ready: Some(Box::new(|ready| drop(tell.send(ready.clone())))), ..Options::default() };
+    let shutdown = async {
+        let ready = told.await.unwrap();
+        assert_ne!((ready.quic.port(), ready.http.unwrap().port()), (0, 0));
+        assert_eq!(ready.first_token.unwrap().addresses, [ready.quic.into()]);
+    };
+    soon(run(config, options, shutdown)).await.unwrap();
+}
