@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use pams_agent::{
-    config::{Buddy, Config as AgentConfig},
+    config::{Buddy, Config as AgentConfig, Http},
     core::View,
     shell::{Options, Running, start},
 };
@@ -106,12 +106,12 @@ impl Stage {
         let server_config = ServerConfig {
             data_dir: dir.path().join("pams"),
             listen: LOOPBACK.parse()?,
-            http: LOOPBACK.parse()?,
+            http: pams_server::config::Http::At(LOOPBACK.parse()?),
             name: Some("pams".into()),
             ..ServerConfig::default()
         };
         let server = server::start(server_config, server::Options::default()).await?;
-        let token = server.ready.first_token.clone().context("a new server prints a token")?;
+        let token = server.ready.first_token.as_ref().context("a new server makes a token")?.to_string();
         let mut actors = Vec::new();
         for i in 0..CAST.len() {
             // Without a roster at first: who the others are is known when all have an id.
@@ -122,7 +122,7 @@ impl Stage {
             actor.leave().await;
             *actor = Actor::enter(dir.path(), i, None, actor.quic, &roster).await?;
         }
-        let mut stage = Self { dir, server, actors, news: VecDeque::new(), begin: Clock.now() };
+        let stage = Self { dir, server, actors, news: VecDeque::new(), begin: Clock.now() };
         for i in 0..CAST.len() {
             stage.wire(i)?;
             stage.actors[i].greet(i).await?;
@@ -158,7 +158,8 @@ impl Stage {
                 self.tell(i, "is back, in its next epoch");
             }
             What::Kill(i) => {
-                self.actors[i].kill(&self.server.ready.quic, &self.others(i)).await?;
+                let others = self.others(i);
+                self.actors[i].kill(&self.server.ready.quic, &others).await?;
                 self.tell(i, "is killed: nothing more leaves its socket");
             }
         }
@@ -185,7 +186,10 @@ impl Stage {
         }
         let peers: Vec<PeerId> = self.actors.iter().map(|a| a.peer).collect();
         let home = self.server.handle.look(move |pams, now| {
-            peers.iter().map(|p| pams.peer(now, *p).map(|d| (d.status(), d.liveness()))).collect::<Vec<_>>()
+            peers
+                .iter()
+                .map(|p| pams.peer(now, *p).map(|d| (d.peer.presence.map(|p| p.status), d.home.liveness)))
+                .collect::<Vec<_>>()
         });
         let home = home.await.unwrap_or_default();
         let rows = self.actors.iter().enumerate().map(|(i, actor)| {
@@ -251,9 +255,9 @@ impl Actor {
         let mut config = AgentConfig {
             name: Some(name.into()),
             data_dir: dir.join(name),
-            socket: dir.join(format!("{name}.sock")),
+            socket: Some(dir.join(format!("{name}.sock"))),
             listen,
-            http: LOOPBACK.parse()?,
+            http: Http::At(LOOPBACK.parse()?),
             overlays: vec!["demo".into()],
             buddy: roster.iter().filter(|b| b.name.as_deref() != Some(name)).cloned().collect(),
             ..AgentConfig::default()
@@ -349,7 +353,7 @@ impl Actor {
 }
 
 fn buddy(id: PeerId, name: &str, at: SocketAddr) -> Buddy {
-    Buddy { id, name: Some(name.into()), addresses: vec![at.to_string()] }
+    Buddy { id, name: Some(name.into()), addresses: vec![at.into()] }
 }
 
 fn ping_ledger(view: &View) -> Ledger {

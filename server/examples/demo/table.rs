@@ -55,7 +55,7 @@ pub fn live(stage: &Stage, scene: &Scene, since: Duration) -> String {
 
 fn who(scene: &Scene) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header([
+    table.load_style(presets::NOTHING).set_header([
         "who",
         "status",
         "liveness",
@@ -100,7 +100,7 @@ fn who(scene: &Scene) -> Table {
 /// What stands on the screen at the end.
 pub fn summary(scene: &Scene, pairs: &[Pair]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["from", "to", "set", "network", "queued", "hold", "wait", "total"]);
+    table.load_style(presets::NOTHING).set_header(["from", "to", "set", "network", "queued", "hold", "wait", "total"]);
     for p in pairs {
         let ms = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
         let mut cells = vec![p.from.to_owned(), p.to.to_owned(), format!("{:.0}", p.emulated_ms)];

@@ -20,7 +20,7 @@ pub async fn server(dir: &Path) -> anyhow::Result<(server::Running, String)> {
         ..ServerConfig::default()
     };
     let running = server::start(config, server::Options::default()).await?;
-    let token = running.ready.first_token.clone().context("a new server makes a token")?;
+    let token = running.ready.first_token.as_ref().context("a new server makes a token")?.to_string();
     Ok((running, token))
 }
 

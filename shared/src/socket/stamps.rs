@@ -220,7 +220,8 @@ impl Arrivals {
         let bytes = frame_bytes(payload);
         ring.retain(|p| p.handed + HANDOVER_MAX >= idle_since && p.handed + READ_MAX >= now);
         // Of equally good ones the first: datagrams are read in the order of their packets.
-        let badness = |p: &Packet| (p.handed < idle_since, p.room % bytes != 0, p.room > bytes + BESIDE_BYTES);
+        let badness =
+            |p: &Packet| (p.handed < idle_since, !p.room.is_multiple_of(bytes), p.room > bytes + BESIDE_BYTES);
         let packet = ring.iter_mut().filter(|p| p.room >= bytes).min_by_key(|p| badness(p))?;
         // It may carry another one.
         packet.room -= bytes;
