@@ -25,7 +25,7 @@ use tokio::{
 pub use self::hello::{Me, Ready, offset};
 use self::{
     hello::{Standing, answer, dial, prefer, silent},
-    read::{ended, read},
+    read::{datagrams, ended, streams},
 };
 use crate::core::LinkId;
 
@@ -142,7 +142,8 @@ impl Links {
 
     /// Takes a call.
     pub fn accept(&mut self, incoming: quinn::Incoming) {
-        if self.tasks.len() >= LINKS_MAX {
+        // Each connection has two tasks.
+        if self.tasks.len() >= 2 * LINKS_MAX {
             incoming.refuse();
             return;
         }
@@ -264,8 +265,9 @@ impl Links {
 
     fn read(&mut self, peer: PeerId, link: LinkId, connection: Connection) {
         let (socket, events) = (self.socket.clone(), self.events.clone());
+        self.spawn(streams(peer, connection.clone(), events.clone()));
         self.spawn(async move {
-            let error = read(peer, &connection, &socket, &events).await;
+            let error = datagrams(peer, &connection, &socket, &events).await;
             let (why, restarted) = ended(&error);
             let _ = events.send(LinkEvent::Closed { peer, link, why, restarted }).await;
         });

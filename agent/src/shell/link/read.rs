@@ -24,60 +24,69 @@ use tokio::{
 
 use super::{LinkEvent, REQUEST_PATIENCE};
 
-/// Reads a connection until it ends: datagrams with their stamps, and what little comes on streams.
-pub async fn read(
+/// Reads the datagrams of a connection until it ends.
+pub async fn datagrams(
     peer: PeerId,
     connection: &Connection,
     socket: &Socket,
     events: &mpsc::Sender<LinkEvent>,
 ) -> quinn::ConnectionError {
-    let datagrams = async {
-        loop {
-            let mut next = pin!(connection.read_datagram());
-            // One look without waiting tells when there was nothing to read: no earlier packet carried this datagram.
-            let looked = Clock.now();
-            let first = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
-            let (result, idle_since) = match first {
-                Poll::Ready(result) => (result, Moment::default()),
-                Poll::Pending => (next.await, looked),
-            };
-            let bytes = match result {
-                Ok(bytes) => bytes,
-                Err(error) => return error,
-            };
-            let arrived = socket.arrival(connection.remote_address(), bytes.len(), idle_since);
-            let event = match wire::decode(&bytes, frame::DATAGRAM_BYTES_MAX) {
-                Ok(Frame::Ping(ping)) => LinkEvent::Ping { from: peer, ping, arrived },
-                Ok(Frame::Pong(pong)) => {
-                    LinkEvent::Pong { from: peer, pong, arrived, path_rtt_ns: nanos(connection.rtt()) }
-                }
-                Ok(_) => LinkEvent::Rejected { from: Some(peer), label: "misplaced" },
-                Err(error) => LinkEvent::Rejected { from: Some(peer), label: FrameError::label(&error) },
-            };
-            if events.send(event).await.is_err() {
-                return quinn::ConnectionError::LocallyClosed;
+    loop {
+        let mut next = pin!(connection.read_datagram());
+        // One look without waiting tells when there was nothing to read: no earlier packet carried this datagram.
+        let looked = Clock.now();
+        let first = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
+        let (result, idle_since) = match first {
+            Poll::Ready(result) => (result, Moment::default()),
+            Poll::Pending => (next.await, looked),
+        };
+        let bytes = match result {
+            Ok(bytes) => bytes,
+            Err(error) => return error,
+        };
+        let arrived = socket.arrival(connection.remote_address(), bytes.len(), idle_since);
+        let event = match wire::decode(&bytes, frame::DATAGRAM_BYTES_MAX) {
+            Ok(Frame::Ping(ping)) => LinkEvent::Ping { from: peer, ping, arrived },
+            Ok(Frame::Pong(pong)) => {
+                LinkEvent::Pong { from: peer, pong, arrived, path_rtt_ns: nanos(connection.rtt()) }
             }
+            Ok(_) => LinkEvent::Rejected { from: Some(peer), label: "misplaced" },
+            Err(error) => LinkEvent::Rejected { from: Some(peer), label: FrameError::label(&error) },
+        };
+        if events.send(event).await.is_err() {
+            return quinn::ConnectionError::LocallyClosed;
         }
-    };
-    let streams = async {
-        let mut asked = JoinSet::new(); // bounded by the number of streams that the peer may open
-        loop {
-            tokio::select! {
-                uni = connection.accept_uni() => match uni {
-                    Ok(mut receive) => if let Ok(Ok(Some(Frame::Goodbye))) = timeout(REQUEST_PATIENCE, quic::read_frame(&mut receive)).await {
-                        let _ = events.send(LinkEvent::Goodbye { peer }).await;
-                    },
-                    Err(error) => return error,
-                },
-                bi = connection.accept_bi() => match bi {
-                    Ok((send, receive)) => { asked.spawn(asked_for_self(peer, send, receive, events.clone())); }
-                    Err(error) => return error,
-                },
-                Some(_) = asked.join_next() => {}
-            }
+    }
+}
+
+/// Takes what little comes on streams, until the connection ends. A task of its own, so that no datagram waits while streams
+/// are looked at.
+pub async fn streams(peer: PeerId, connection: Connection, events: mpsc::Sender<LinkEvent>) {
+    let mut asked = JoinSet::new(); // bounded by the number of streams that the peer may open
+    loop {
+        tokio::select! {
+            uni = connection.accept_uni() => match uni {
+                Ok(receive) => told(peer, receive, &events).await,
+                Err(_) => return,
+            },
+            bi = connection.accept_bi() => match bi {
+                Ok((send, receive)) => { asked.spawn(asked_for_self(peer, send, receive, events.clone())); }
+                Err(_) => return,
+            },
+            Some(_) = asked.join_next() => {}
         }
+    }
+}
+
+/// A peer tells something on a stream; all that it can tell is that it leaves.
+async fn told(peer: PeerId, mut receive: quinn::RecvStream, events: &mpsc::Sender<LinkEvent>) {
+    let event = match timeout(REQUEST_PATIENCE, quic::read_frame(&mut receive)).await {
+        Ok(Ok(Some(Frame::Goodbye))) => LinkEvent::Goodbye { peer },
+        Ok(Ok(Some(_))) => LinkEvent::Rejected { from: Some(peer), label: "misplaced" },
+        Ok(Err(StreamError::Frame(error))) => LinkEvent::Rejected { from: Some(peer), label: error.label() },
+        Ok(Ok(None) | Err(_)) | Err(_) => return,
     };
-    tokio::select! { biased; error = datagrams => error, error = streams => error }
+    let _ = events.send(event).await;
 }
 
 /// A peer asks on a stream; all that it may ask of us is our own entry.
