@@ -28,6 +28,9 @@ struct Args {
     /// Print one JSON object on stdout at the end, and nothing else there.
     #[arg(long)]
     json: bool,
+    /// What to log on stderr: off, error, warn, info or debug.
+    #[arg(long, default_value = "off")]
+    log: pams_shared::logs::Filter,
 }
 
 /// How often the table is drawn: on a terminal, and where lines are only appended.
@@ -39,6 +42,7 @@ const PLOT: Duration = Duration::from_secs(50);
 fn main() -> anyhow::Result<()> {
     // `cargo demo -- --seconds 5` works as well: the alias ends in `--` already.
     let args = Args::parse_from(std::env::args().enumerate().filter(|(i, a)| *i == 0 || a != "--").map(|(_, a)| a));
+    pams_shared::logs::init(&args.log, pams_shared::logs::Format::default())?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(args))
 }
 

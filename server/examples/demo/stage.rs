@@ -118,8 +118,11 @@ impl Stage {
             actors.push(Actor::enter(dir.path(), i, Some(&token), LOOPBACK.parse()?, &[]).await?);
         }
         let roster: Vec<Buddy> = actors.iter().map(|a| buddy(a.peer, a.name, a.quic)).collect();
-        for (i, actor) in actors.iter_mut().enumerate() {
+        // All leave before the first comes back, so that nobody calls a peer that is just leaving.
+        for actor in &mut actors {
             actor.leave().await;
+        }
+        for (i, actor) in actors.iter_mut().enumerate() {
             *actor = Actor::enter(dir.path(), i, None, actor.quic, &roster).await?;
         }
         let stage = Self { dir, server, actors, news: VecDeque::new(), begin: Clock.now() };
