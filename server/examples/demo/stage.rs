@@ -125,10 +125,15 @@ impl Stage {
         for (i, actor) in actors.iter_mut().enumerate() {
             *actor = Actor::enter(dir.path(), i, None, actor.quic, &roster).await?;
         }
-        let stage = Self { dir, server, actors, news: VecDeque::new(), begin: Clock.now() };
+        let mut stage = Self { dir, server, actors, news: VecDeque::new(), begin: Clock.now() };
         for i in 0..CAST.len() {
             stage.wire(i)?;
             stage.actors[i].greet(i).await?;
+        }
+        // What was measured before the network was emulated is not part of the play.
+        for actor in &mut stage.actors {
+            actor.take_records();
+            actor.kept.clear();
         }
         Ok(stage)
     }
