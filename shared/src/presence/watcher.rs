@@ -4,9 +4,10 @@
 //! miss it is polled every `retry` until it answers or is gone; gone buddies are polled every `interval` again, and those
 //! that left every sixth, so that their return is seen even if they do not call.
 //!
-//! `gone` needs three misses in a row *and* silence: nothing authenticated heard since the misses began, nor within
-//! `interval` (+10 %) and `patience`. So on a path that is cut one way the side that still hears never says gone, and a
-//! buddy that fell silent is gone at the latest `interval` + 10 % + `patience` after it was last heard, or at the third miss.
+//! `gone` needs three misses in a row of pings opened since something authenticated was last heard, *and* silence: nothing
+//! heard within `interval` (+10 %) and `patience`. So on a path that is cut one way the side that still hears never says
+//! gone, and a buddy that fell silent, cut off before or not, is gone at the latest `interval` + 10 % + `patience` after it
+//! was last heard, or at the third miss.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,6 +69,8 @@ pub struct Buddy {
     /// When it last showed that it gets what we send.
     pub answered_at: Option<Moment>,
     streak_from: Option<Moment>,
+    /// Misses of pings opened since it was last heard.
+    unheard: u32,
     first: bool,
     due: Moment,
 }
@@ -117,6 +120,7 @@ impl Watcher {
             heard_at: None,
             answered_at: None,
             streak_from: None,
+            unheard: 0,
             first: true,
             due,
         };
@@ -180,6 +184,7 @@ impl Watcher {
         buddy.missed = 0;
         buddy.missed_for = None;
         buddy.streak_from = None;
+        buddy.unheard = 0;
         says(buddy, peer, status, version, out);
         conclude(buddy, now, peer, Liveness::Live, out);
     }
@@ -194,12 +199,15 @@ impl Watcher {
         }
         buddy.missed = buddy.missed.saturating_add(1);
         buddy.missed_for = Some(reason);
-        let from = *buddy.streak_from.get_or_insert(opened);
+        buddy.streak_from.get_or_insert(opened);
+        if buddy.heard_at.is_none_or(|h| h < opened) {
+            buddy.unheard = buddy.unheard.saturating_add(1);
+        }
         if buddy.liveness == Some(Liveness::Left) {
             return;
         }
-        let silent = buddy.heard_at.is_none_or(|h| h < from && now.since(h) >= silence);
-        let gone = buddy.missed >= MISSED_GONE && silent;
+        let silent = buddy.heard_at.is_none_or(|h| now.since(h) >= silence);
+        let gone = buddy.unheard >= MISSED_GONE && silent;
         let verdict = if gone { Liveness::Gone } else { Liveness::Overdue };
         // Gone is not softened by one more miss, only by hearing something.
         if buddy.liveness != Some(Liveness::Gone) || gone {
@@ -215,6 +223,7 @@ impl Watcher {
     pub fn heard(&mut self, now: Moment, peer: PeerId, out: &mut Vec<Change>) {
         let Some(buddy) = self.buddies.get_mut(&peer) else { return };
         buddy.heard_at = Some(now);
+        buddy.unheard = 0;
         if matches!(buddy.liveness, Some(Liveness::Gone | Liveness::Left)) {
             conclude(buddy, now, peer, Liveness::Overdue, out);
             self.hasten(peer, now);
@@ -347,6 +356,14 @@ mod tests {
         check(
             "0.1 pong | 15 miss 10 | 16 miss 11 | 17 miss 12 | 20 heard",
             "0.1 online | 0.1 live | 15 overdue | 17 gone | 20 overdue",
+        );
+    }
+
+    #[test]
+    fn one_that_was_heard_after_the_misses_began_and_then_fell_silent_is_gone() {
+        check(
+            "0.1 pong | 15 miss 10 | 15.5 heard | 16 miss 11 | 21 miss 16 | 31.4 miss 26.4 | 31.6 miss 26.6",
+            "0.1 online | 0.1 live | 15 overdue | 31.6 gone",
         );
     }
 
