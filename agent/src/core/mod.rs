@@ -210,7 +210,8 @@ impl Agent {
         let answer = Answer { arrived, hold_ns: pong.hold_ns, status: Some(pong.status), path_rtt_ns };
         match self.pool.close(now, pong.correlator, from.0, answer) {
             Closed::Good(record, purpose) => {
-                self.watcher.answered(now, from, pong.status, pong.version, &mut self.changes);
+                let opened = now.before(Duration::from_nanos(record.total_ns.unwrap_or_default()));
+                self.watcher.answered(now, from, opened, (pong.status, pong.version), &mut self.changes);
                 if self.watcher.buddy(from).is_some() {
                     self.last.insert(from, (*record).clone());
                 }
@@ -233,7 +234,7 @@ impl Agent {
             contact.clock_offset_ms = Some(clock_offset_ms);
             if epoch > contact.epoch {
                 contact.epoch = epoch;
-                self.watcher.restarted(peer);
+                self.watcher.restarted(now, peer, &mut self.changes);
             }
         }
         self.tell_clock(peer.0, clock_offset_ms);

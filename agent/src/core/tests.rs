@@ -4,7 +4,7 @@ use pams_shared::{
     frame::{Report, ReportAck, Terms},
     id::ServerId,
     record::Stage,
-    status::Status,
+    status::{Liveness, Status},
 };
 
 use super::*;
@@ -217,6 +217,16 @@ fn a_goodbye_is_left_and_hearing_from_it_again_brings_it_back() {
     let up = Input::LinkUp { peer: B, link: 2, epoch: 2, clock_offset_ms: 0 };
     assert_eq!(run.step(9_000.0, up), "link_up > ping #2 > overdue");
     assert_eq!(run.step(9_010.0, run.pong(2)), "presence.ping good > live");
+}
+
+#[test]
+fn a_pong_that_a_goodbye_overtook_ends_its_ping_and_brings_nobody_back() {
+    let mut run = Run::with_buddy(&["b:1"]);
+    run.until("dial", 1_000.0);
+    run.link_up(1_000.0);
+    assert_eq!(run.step(1_010.0, Input::Goodbye { peer: B }), "left");
+    assert_eq!(run.step(1_011.0, run.pong(1)), "presence.ping good");
+    assert_eq!(run.agent.view(at(1_012.0)).buddies[0].liveness, Some(Liveness::Left));
 }
 
 #[test]

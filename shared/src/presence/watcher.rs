@@ -8,6 +8,9 @@
 //! heard within `interval` (+10 %) and `patience`. So on a path that is cut one way the side that still hears never says
 //! gone, and a buddy that fell silent, cut off before or not, is gone at the latest `interval` + 10 % + `patience` after it
 //! was last heard, or at the third miss.
+//!
+//! `left` is the buddy's own word, and what it sent before may arrive after it. So it ends with another start of the buddy,
+//! or with the answer to a ping that was opened since; anything else heard only hastens that ping.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -176,8 +179,23 @@ impl Watcher {
         self.due.first().map(|(m, _)| *m)
     }
 
-    /// A pong came in time.
-    pub fn answered(&mut self, now: Moment, peer: PeerId, status: Status, version: u64, out: &mut Vec<Change>) {
+    /// A pong came in time to the ping opened at `opened`.
+    pub fn answered(
+        &mut self,
+        now: Moment,
+        peer: PeerId,
+        opened: Moment,
+        (status, version): (Status, u64),
+        out: &mut Vec<Change>,
+    ) {
+        let turn = now + self.config.interval;
+        let Some(buddy) = self.buddies.get_mut(&peer) else { return };
+        if buddy.liveness == Some(Liveness::Left) {
+            if opened < buddy.since {
+                return; // from before its goodbye
+            }
+            self.hasten(peer, turn);
+        }
         let Some(buddy) = self.buddies.get_mut(&peer) else { return };
         buddy.heard_at = Some(now);
         buddy.answered_at = Some(now);
@@ -219,15 +237,17 @@ impl Watcher {
         }
     }
 
-    /// Something authenticated came from it, at or after `now`'s connection began.
+    /// Something authenticated came from it.
     pub fn heard(&mut self, now: Moment, peer: PeerId, out: &mut Vec<Change>) {
         let Some(buddy) = self.buddies.get_mut(&peer) else { return };
         buddy.heard_at = Some(now);
         buddy.unheard = 0;
-        if matches!(buddy.liveness, Some(Liveness::Gone | Liveness::Left)) {
-            conclude(buddy, now, peer, Liveness::Overdue, out);
-            self.hasten(peer, now);
+        match buddy.liveness {
+            Some(Liveness::Gone) => conclude(buddy, now, peer, Liveness::Overdue, out),
+            Some(Liveness::Left) => {}
+            _ => return,
         }
+        self.hasten(peer, now);
     }
 
     /// A late pong: no answer in time, but what it says is news.
@@ -246,11 +266,15 @@ impl Watcher {
         self.reschedule(peer, now + pause);
     }
 
-    /// It is another start of the peer: its versions begin anew.
-    pub fn restarted(&mut self, peer: PeerId) {
-        if let Some(buddy) = self.buddies.get_mut(&peer) {
-            buddy.version = 0;
+    /// It is another start of the peer, which was heard: its versions begin anew, and if it had left, it is back.
+    pub fn restarted(&mut self, now: Moment, peer: PeerId, out: &mut Vec<Change>) {
+        let Some(buddy) = self.buddies.get_mut(&peer) else { return };
+        buddy.version = 0;
+        if buddy.liveness == Some(Liveness::Left) {
+            conclude(buddy, now, peer, Liveness::Overdue, out);
+            self.hasten(peer, now);
         }
+        self.heard(now, peer, out);
     }
 
     /// The longest silence of a buddy that is not yet gone.
@@ -307,8 +331,8 @@ mod tests {
         Moment::new(ms * 1_000_000, 0)
     }
 
-    /// Runs a script: `12.5 pong`, `15 miss 10` (opened at 10), `20 heard`, `21 bye`, `22 late`; returns the conclusions
-    /// as they come.
+    /// Runs a script: `12.5 pong` (`pong 12.1`: to a ping opened at 12.1), `15 miss 10` (opened at 10), `20 heard`,
+    /// `21 bye`, `22 late`, `23 restarted`; returns the conclusions as they come.
     fn check(script: &str, expected: &str) {
         let mut minter = Minter::new([1; 32]);
         let mut w = Watcher::new(WatcherConfig::default());
@@ -320,10 +344,11 @@ mod tests {
             let now = secs(words.next().unwrap());
             let mut out = Vec::new();
             match words.next().unwrap() {
-                "pong" => w.answered(now, B, Status::Online, 1, &mut out),
+                "pong" => w.answered(now, B, words.next().map_or(now, secs), (Status::Online, 1), &mut out),
                 "miss" => w.missed(now, B, secs(words.next().unwrap()), Reason::NoAnswer, &mut out),
                 "heard" => w.heard(now, B, &mut out),
                 "bye" => w.left(now, B, &mut out),
+                "restarted" => w.restarted(now, B, &mut out),
                 "late" => w.late(now, B, Status::Busy, 2, &mut out),
                 other => panic!("{other}"),
             }
@@ -368,11 +393,30 @@ mod tests {
     }
 
     #[test]
-    fn a_goodbye_is_left_at_once_and_stays_so_until_it_is_heard_again() {
+    fn a_goodbye_is_left_at_once_and_stays_so_until_it_starts_again() {
         check(
-            "0.1 pong | 3 bye | 8 miss 3 | 9 miss 4 | 10 miss 5 | 60 heard | 61 pong",
+            "0.1 pong | 3 bye | 8 miss 3 | 9 miss 4 | 10 miss 5 | 60 restarted | 61 pong",
             "0.1 online | 0.1 live | 3 left | 60 overdue | 61 live",
         );
+    }
+
+    #[test]
+    fn what_was_sent_before_a_goodbye_and_comes_after_it_brings_nobody_back() {
+        check("0.1 pong | 3 bye | 3.1 pong 2.9 | 3.2 heard | 3.3 late", "0.1 online | 0.1 live | 3 left | 3.3 busy");
+        // A goodbye that came out of turn: the ping that is hastened by what is heard is answered.
+        check("0.1 pong | 3 bye | 9 heard | 9.1 pong 9", "0.1 online | 0.1 live | 3 left | 9.1 live");
+        let (mut w, mut minter, mut out) = (Watcher::new(WatcherConfig::default()), Minter::new([1; 32]), Vec::new());
+        w.watch(at(0), B, &mut minter);
+        w.left(at(3_000), B, &mut out);
+        assert_eq!(w.deadline(), Some(at(63_000)));
+        w.restarted(at(4_000), B, &mut out);
+        assert_eq!(w.deadline(), Some(at(4_000)), "another start is called at once");
+        w.left(at(5_000), B, &mut out);
+        w.heard(at(9_000), B, &mut out);
+        assert_eq!(w.deadline(), Some(at(9_000)));
+        assert_eq!(w.due(at(9_000), &mut minter), Some(B));
+        w.answered(at(9_100), B, at(9_000), (Status::Online, 1), &mut out);
+        assert!(w.deadline().unwrap() <= at(19_100), "watched as often as others again");
     }
 
     #[test]
@@ -400,7 +444,7 @@ mod tests {
         for ms in 0..60_000 {
             while let Some(p) = w.due(at(ms), &mut minter) {
                 turns.entry(p).or_default().push(ms);
-                w.answered(at(ms), p, Status::Online, 1, &mut out);
+                w.answered(at(ms), p, at(ms), (Status::Online, 1), &mut out);
             }
         }
         for t in turns.values() {
