@@ -11,7 +11,7 @@ use pams_shared::{
     quic::{self, StreamError},
     record::{Reason, Why},
 };
-use quinn::{Connection, Endpoint};
+use quinn::{Connection, ConnectionError, Endpoint};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
@@ -24,6 +24,8 @@ use super::{
 };
 
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+const SUPERSEDED: &str = "another agent with this peer's id took our place at the home: if its data directory was copied, \
+                          stop one of the two, remove its copy and join it again";
 const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
 /// Pauses between tries double from the first to the last of these, each with up to half more as jitter.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -128,8 +130,12 @@ impl Uplink {
         };
         match self.greet(&connection).await {
             Ok((send, receive)) => {
-                *pause = RETRY_FIRST;
                 let end = self.work(&connection, send, receive).await;
+                // Two that take each other's place again and again do so less and less often.
+                if is_superseded(&connection) {
+                    return lost(Reason::Refused, SUPERSEDED);
+                }
+                *pause = RETRY_FIRST;
                 if let End::Done = end {
                     connection.close(close::GOODBYE.into(), b"goodbye");
                 }
@@ -317,6 +323,12 @@ async fn renew(connection: &Connection, credentials: &Credentials) -> Option<Upl
         Err(_) => tracing::warn!("the home did not answer the renewal in time"),
     }
     None
+}
+
+/// Whether the home ended the connection because there is another one with our id.
+fn is_superseded(connection: &Connection) -> bool {
+    matches!(connection.close_reason(), Some(ConnectionError::ApplicationClosed(closed))
+        if closed.error_code == close::SUPERSEDED.into())
 }
 
 fn lost(reason: Reason, text: &str) -> End {
