@@ -23,7 +23,7 @@ use pams_shared::{
     status::{Liveness, Status},
 };
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::cast::{CAST, Turn, What, link, round_trip_ms};
 
@@ -235,11 +235,13 @@ impl Stage {
         pairs
     }
 
-    /// Everybody leaves in good order.
+    /// Everybody leaves in good order, all at once: each waits a while for the one that was killed.
     pub async fn strike(self) {
+        let mut leaving = JoinSet::new();
         for mut actor in self.actors {
-            actor.leave().await;
+            leaving.spawn(async move { actor.leave().await });
         }
+        while leaving.join_next().await.is_some() {}
         self.server.stop().await;
     }
 }
