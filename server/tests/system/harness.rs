@@ -1,0 +1,77 @@
+//! Waiting for what must come, and small readers of what was told.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use pams_shared::record::{Ledger, Outcome, Record, Stage};
+use serde_json::Value;
+
+pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// What a test may wait for one thing; longer, and it has failed.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Looks again and again until there is an answer.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut looks = tokio::time::interval(LOOK);
+    let found = async {
+        loop {
+            looks.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("in time: {what}"))
+}
+
+/// The same for a condition.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    eventually(what, async || holds().await.then_some(())).await;
+}
+
+/// A UDP port of loopback that nobody has.
+pub fn free_port() -> SocketAddr {
+    UdpSocket::bind(LOOPBACK).unwrap().local_addr().unwrap()
+}
+
+pub fn ledger_of(value: &Value) -> Ledger {
+    let of = |key: &str| value[key].as_u64().unwrap_or_else(|| panic!("no {key} in {value}"));
+    Ledger {
+        opened: of("opened"),
+        good: of("good"),
+        aborted: of("aborted"),
+        failed: of("failed"),
+        unknown: of("unknown"),
+        in_flight: of("in_flight"),
+        late: of("late"),
+        duplicate: of("duplicate"),
+    }
+}
+
+/// What finished transactions add up to.
+pub fn sum<'a>(records: impl IntoIterator<Item = &'a Record>) -> Ledger {
+    let mut ledger = Ledger::default();
+    for record in records {
+        ledger.opened += 1;
+        ledger.count(record.outcome);
+    }
+    ledger
+}
+
+/// How they ended; answers that came late or twice make no record.
+pub fn outcomes(ledger: &Ledger) -> [u64; 5] {
+    let [good, aborted, failed, unknown] = Outcome::ALL.map(|o| ledger.closed(o));
+    [ledger.opened, good, aborted, failed, unknown]
+}
+
+/// The median in ms of a stage, over the records in which it was measured: at least half of them.
+pub fn median_ms(records: &[Record], stage: Stage) -> f64 {
+    let mut ns: Vec<u64> = records.iter().filter_map(|r| r.stages.get(stage)).collect();
+    assert!(ns.len() * 2 >= records.len(), "{} was measured {} of {} times", stage.as_str(), ns.len(), records.len());
+    ns.sort_unstable();
+    ns[ns.len() / 2] as f64 / 1e6
+}
