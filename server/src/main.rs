@@ -1,9 +1,6 @@
 //! `pams-server`: the daemon, and the commands that work beside it. What it takes and means stands in `cli` and `config`.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use pams_server::{
@@ -12,29 +9,28 @@ use pams_server::{
     shell::{self, Options, Ready},
 };
 use pams_shared::{
-    config::{exit, parse_args},
+    config::parse_args,
     logs,
+    program::{exit_code, print, run, told},
 };
-use tokio::{
-    runtime::Builder,
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::runtime::Builder;
+
+const PROGRAM: &str = "pams-server";
 
 fn main() -> ExitCode {
     let outcome = match parse_args::<Args>().plan() {
         Ok(Plan::Print(text)) => print(&text).map(|()| 0).map_err(anyhow::Error::from),
         Ok(Plan::Ask { config, ask }) => beside(*config, ask),
         Ok(Plan::Run { config, ready_json }) => daemon(*config, ready_json),
-        Err(misuse) => Ok(told(Misuse::EXIT, &misuse.into())),
+        Err(misuse) => Ok(told(PROGRAM, Misuse::EXIT, &misuse.into())),
     };
-    outcome.unwrap_or_else(|error| told(code(&error), &error)).into()
+    outcome.unwrap_or_else(|error| told(PROGRAM, exit_code(&error), &error)).into()
 }
 
 fn beside(config: Config, ask: cli::Ask) -> anyhow::Result<u8> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let answered = runtime.block_on(cli::ask(config, ask));
-    Ok(answered.map_or_else(|fault| told(fault.exit_code(), &fault.into()), |()| 0))
+    Ok(answered.map_or_else(|fault| told(PROGRAM, fault.exit_code(), &fault.into()), |()| 0))
 }
 
 /// Runs until SIGTERM or SIGINT, then stops in good order; a second signal ends it at once.
@@ -46,36 +42,7 @@ fn daemon(config: Config, ready_json: bool) -> anyhow::Result<u8> {
     let ready = Box::new(move |ready: &Ready| tell_ready(ready, ready_json));
     let options = Options { ready: Some(ready), ..Options::default() };
     let runtime = Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    let ended = runtime.block_on(async {
-        let (stop, stopped) = oneshot::channel();
-        let shutdown = async { drop(stopped.await) };
-        tokio::select! {
-            biased;
-            code = signals(stop) => code,
-            ended = shell::run(config, options, shutdown) => Ok(ended.map(|()| 0)?),
-        }
-    });
-    // Blocking work of one who is in a hurry is not waited for.
-    runtime.shutdown_background();
-    ended
-}
-
-/// The first signal stops; the second one gives the exit code of a program that it killed.
-async fn signals(stop: oneshot::Sender<()>) -> anyhow::Result<u8> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut next = async || {
-        tokio::select! {
-            _ = terminate.recv() => ("SIGTERM", 128 + 15),
-            _ = interrupt.recv() => ("SIGINT", 128 + 2),
-        }
-    };
-    let (name, _) = next().await;
-    tracing::info!("{name}: stopping; another signal ends at once");
-    let _ = stop.send(());
-    let (name, code) = next().await;
-    tracing::warn!("{name} again: ended at once");
-    Ok(code)
+    run(runtime, |shutdown| async { Ok(shell::run(config, options, shutdown).await?) })
 }
 
 /// Where it serves, for programs; at the first start also the line that an agent joins with, for people.
@@ -90,32 +57,5 @@ fn tell_ready(ready: &Ready, ready_json: bool) {
     }
     if let Err(error) = print(&text) {
         tracing::warn!(%error, "cannot write to stdout; `pams-server token create` makes another token");
-    }
-}
-
-fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever read has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
-}
-
-/// Tells why on stderr; gives the code.
-fn told(code: u8, error: &anyhow::Error) -> u8 {
-    if code != 0 {
-        let _ = writeln!(io::stderr(), "pams-server: {error:#}");
-    }
-    code
-}
-
-/// The exit code of a daemon that could not start or go on.
-fn code(error: &anyhow::Error) -> u8 {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
-    match io.map(io::Error::kind) {
-        Some(io::ErrorKind::PermissionDenied) => exit::NO_PERMISSION,
-        Some(_) => exit::IO,
-        None => exit::UNAVAILABLE,
     }
 }

@@ -66,6 +66,23 @@ async fn a_second_server_in_the_directory_or_on_the_port_does_not_start() {
 }
 
 #[tokio::test]
+async fn the_program_tells_once_why_it_does_not_start() {
+    let home = Home::start().await;
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pams-server"))
+        .env_clear()
+        .current_dir(home.dir.path())
+        .args(["--data-dir", "other", "--http", "off", "--listen", &home.at().to_string()])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    let expected = format!(
+        "pams-server: cannot listen on UDP {}: Address already in use (os error 98); --listen names another address\n",
+        home.at()
+    );
+    assert_eq!((output.status.code(), told), (Some(74), expected));
+}
+
+#[tokio::test]
 async fn run_tells_when_it_is_ready_and_ends_when_told() {
     let dir = tempfile::tempdir().unwrap();
     let http = LOOPBACK.to_string().try_into().unwrap();
