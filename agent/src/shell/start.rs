@@ -16,7 +16,7 @@ use pams_shared::{
     identity::{self, AgentIdentity},
     quic,
     record::Record,
-    socket::Socket,
+    socket::{Socket, reachable},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -286,9 +286,4 @@ fn towards(to: SocketAddr) -> Option<IpAddr> {
     socket.connect(to).ok()?;
     let ip = socket.local_addr().ok()?.ip();
     (!ip.is_unspecified()).then_some(ip)
-}
-
-/// A socket on all addresses can be reached at loopback.
-fn reachable(bound: SocketAddr) -> SocketAddr {
-    if bound.ip().is_unspecified() { SocketAddr::new(Ipv4Addr::LOCALHOST.into(), bound.port()) } else { bound }
 }

@@ -12,7 +12,7 @@ use pams_shared::{
     frame::Role,
     identity::{Address, Authority, Grant, GrantError, IdentityError, Token, server_tls, system_time},
     quic,
-    socket::Socket,
+    socket::{Socket, reachable},
 };
 use quinn::{Endpoint, rustls};
 use tokio::{
@@ -59,6 +59,7 @@ pub type TellReady = Box<dyn FnOnce(&Ready) + Send>;
 /// Where a server serves.
 #[derive(Clone, Debug)]
 pub struct Ready {
+    /// Where this host can call it.
     pub quic: SocketAddr,
     /// `None`: off.
     pub http: Option<SocketAddr>,
@@ -147,8 +148,8 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         false => None,
     };
     let endpoint = endpoint(&authority, socket.clone())?;
-    let ready = Ready { quic, http: listeners.http(), first_token };
-    let about = about(&config, &authority, &ready, advertise);
+    let ready = Ready { quic: reachable(quic), http: listeners.http(), first_token };
+    let about = about(&config, &authority, quic, ready.http, advertise);
     tracing::info!(id = %about.id, generation = about.generation, %quic, http = ?ready.http, "serving");
 
     let (handle, requests) = Handle::new();
@@ -240,7 +241,13 @@ fn endpoint(authority: &Authority, socket: Arc<Socket>) -> Result<Endpoint, Star
     quic::endpoint(socket, authority.reset_key(), Some(server)).map_err(StartError::Quic)
 }
 
-fn about(config: &Config, authority: &Authority, ready: &Ready, advertise: Vec<Address>) -> About {
+fn about(
+    config: &Config,
+    authority: &Authority,
+    quic: SocketAddr,
+    http: Option<SocketAddr>,
+    advertise: Vec<Address>,
+) -> About {
     About {
         id: authority.server_id(),
         name: config.label(),
@@ -248,8 +255,8 @@ fn about(config: &Config, authority: &Authority, ready: &Ready, advertise: Vec<A
         software: SOFTWARE.to_owned(),
         generation: authority.generation(),
         started_ms: Clock.now().wall_ms(),
-        quic: ready.quic,
-        http: ready.http,
+        quic,
+        http,
         advertise,
     }
 }

@@ -83,6 +83,18 @@ async fn the_program_tells_once_why_it_does_not_start() {
 }
 
 #[tokio::test]
+async fn where_it_is_ready_it_can_be_called() {
+    let dir = tempfile::tempdir().unwrap();
+    let everywhere = "[::]:0".parse().unwrap();
+    let http = "off".to_owned().try_into().unwrap();
+    let config = Config { data_dir: dir.path().to_owned(), listen: everywhere, http, ..Config::default() };
+    let running = start(config, Options::default()).await.unwrap();
+    let (at, bound) = (running.ready.quic, running.socket.address().unwrap());
+    assert_eq!((at.ip(), at.port()), (LOOPBACK.ip(), bound.port()));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn run_tells_when_it_is_ready_and_ends_when_told() {
     let dir = tempfile::tempdir().unwrap();
     let http = LOOPBACK.to_string().try_into().unwrap();

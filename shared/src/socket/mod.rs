@@ -13,7 +13,7 @@ use std::{
     fmt,
     future::Future,
     io::{self, IoSliceMut},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -390,6 +390,11 @@ fn segments<'a>(transmit: &Transmit<'a>) -> std::slice::Chunks<'a, u8> {
 /// A panic elsewhere does not make these values wrong.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where this host can call a socket bound at `bound`: one on all addresses is at loopback as well.
+pub fn reachable(bound: SocketAddr) -> SocketAddr {
+    if bound.ip().is_unspecified() { SocketAddr::new(Ipv4Addr::LOCALHOST.into(), bound.port()) } else { bound }
 }
 
 #[cfg(test)]

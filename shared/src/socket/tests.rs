@@ -36,6 +36,18 @@ fn pair(a: SocketAddr, b: SocketAddr) -> (Ca, Side, Side) {
     (ca, a, b)
 }
 
+#[test]
+fn a_socket_on_all_addresses_is_called_at_loopback() {
+    for (bound, at) in [
+        ("[::]:7", "127.0.0.1:7"),
+        ("0.0.0.0:7", "127.0.0.1:7"),
+        ("192.0.2.1:7", "192.0.2.1:7"),
+        ("[2001:db8::1]:7", "[2001:db8::1]:7"),
+    ] {
+        assert_eq!(reachable(bound.parse().unwrap()).to_string(), at);
+    }
+}
+
 #[tokio::test]
 async fn stamps_of_an_exchange_are_in_order_on_both_sides() {
     let (ca, mut a, b) = pair(LOOPBACK, LOOPBACK);
