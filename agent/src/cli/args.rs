@@ -17,8 +17,8 @@ Examples:
   pams-agent status busy --note lunch  tell the others
   pams-agent ping beta -c 3            time three pings to a buddy, split by stage
 
-Values come from flags, over the environment (PAMS_AGENT_PING_INTERVAL=5s), over the file, over defaults; \
---print-config shows the outcome with an explanation of each key.
+Values come from flags, over the environment (PAMS_AGENT_PING_INTERVAL=5s), over the file (--config, or PAMS_AGENT_CONFIG), \
+over defaults; --print-config shows the outcome with an explanation of each key.
 
 Exit codes: 0 done; 1 the agent said no, or nobody answered; 64 bad usage or configuration; 69 the agent does not run or \
 does not answer, or what it needs does not; 70 a bug; 74 a file or socket failed; 77 not allowed.";

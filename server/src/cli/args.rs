@@ -21,8 +21,8 @@ Examples:
   pams-server peers --liveness gone  who is gone?
   pams-server peer alpha             all that is known of a peer
 
-Values come from flags, over the environment (PAMS_SERVER_PACE_REPORT=1s), over the file, over defaults; --print-config \
-shows the outcome with an explanation of each key.
+Values come from flags, over the environment (PAMS_SERVER_PACE_REPORT=1s), over the file (--config, or PAMS_SERVER_CONFIG), \
+over defaults; --print-config shows the outcome with an explanation of each key.
 
 Exit codes: 0 done; 1 the server said no; 64 bad usage or configuration; 69 the server does not run or does not answer, \
 or cannot start; 74 a file or socket failed; 77 not allowed.";

@@ -9,7 +9,7 @@ use super::{ConfigError, Daemon, environment, exit, load};
 /// Flags of both daemons. Those that name a key are checked as the key is, so a bad value is told in the same words.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct CommonArgs {
-    /// Configuration file (TOML); PAMS_AGENT_CONFIG or PAMS_SERVER_CONFIG in the environment names it too
+    /// Configuration file (TOML) [default: the one that the environment names, if any]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
