@@ -61,4 +61,6 @@ pub mod program;
 #[cfg(feature = "io")]
 pub mod quic;
 #[cfg(feature = "io")]
+pub mod serve;
+#[cfg(feature = "io")]
 pub mod socket;

@@ -16,6 +16,7 @@ use pams_shared::{
     identity::{self, AgentIdentity},
     quic,
     record::Record,
+    serve::serve,
     socket::{Socket, reachable},
 };
 use tokio::{
@@ -30,7 +31,7 @@ use super::{
     join::join,
     keep::{self, Keep},
     link::{Links, Me},
-    local::{Local, serve},
+    local::{BOUNDS, Local},
     uplink::{self, Uplink},
 };
 use crate::{
@@ -244,7 +245,7 @@ async fn listen(
         .with_context(|| format!("can not listen on the control socket {} (--socket names another)", path.display()))?;
     let (router, metrics_of, stopped) = (local.clone().control(), metrics.clone(), stop.clone());
     tasks.spawn(async move {
-        serve(unix, router, metrics_of, stopping(stopped)).await;
+        serve(unix, router, BOUNDS, || metrics_of.panicked(), stopping(stopped)).await;
         drop(file); // takes the socket's file away
     });
     let Http::At(address) = config.http else { return Ok(None) };
@@ -253,7 +254,7 @@ async fn listen(
         .with_context(|| format!("can not listen on TCP {address} for HTTP (--http names another, or off)"))?;
     let bound = tcp.local_addr()?;
     let (metrics, stop) = (metrics.clone(), stop.clone());
-    tasks.spawn(async move { serve(tcp, local.http(), metrics, stopping(stop)).await });
+    tasks.spawn(async move { serve(tcp, local.http(), BOUNDS, || metrics.panicked(), stopping(stop)).await });
     Ok(Some(bound))
 }
 

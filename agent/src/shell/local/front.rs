@@ -6,6 +6,7 @@ use hyper::Method;
 use pams_shared::{
     control::{Control, ControlError, Problem, listen},
     record::{Reason, Why},
+    serve::serve,
     status::Presence,
 };
 use serde_json::Value;
@@ -16,7 +17,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Local, serve};
+use super::{BOUNDS, Local};
 use crate::{
     metrics::{Extras, Metrics},
     sample,
@@ -72,10 +73,10 @@ impl Front {
         let (stop_control, stop_http) = (front.stop(), front.stop());
         let (for_control, for_http) = (metrics.clone(), metrics);
         front.tasks.spawn(async move {
-            serve(socket, control, for_control, stop_control).await;
+            serve(socket, control, BOUNDS, || for_control.panicked(), stop_control).await;
             drop(file);
         });
-        front.tasks.spawn(serve(tcp, http, for_http, stop_http));
+        front.tasks.spawn(serve(tcp, http, BOUNDS, move || for_http.panicked(), stop_http));
         front
     }
 

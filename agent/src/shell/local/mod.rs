@@ -1,13 +1,12 @@
 //! HTTP on this host: the control socket, through which people and programs ask the agent and tell it things, and the
 //! listener that Prometheus scrapes. Both are routers over [`Handle`] and what it shows; nothing is kept here.
 //!
-//! Every error is a [`Problem`]: `{"error", "hint", "reason"}`, the reason from the closed list of
+//! Every error is a [`Problem`](pams_shared::control::Problem): `{"error", "hint", "reason"}`, the reason from the closed list of
 //! [`Reason`] where a peer could not be reached.
 
 mod answers;
 #[cfg(test)]
 pub mod front;
-mod serve;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -15,27 +14,27 @@ use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::{
-        DefaultBodyLimit, Path, State,
+        DefaultBodyLimit, Path, Request, State,
         rejection::{BytesRejection, PathRejection},
     },
     http::{StatusCode, Uri, header::CONTENT_TYPE},
+    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use pams_shared::{
     clock::Clock,
-    control::Problem,
     expo,
     id::PeerId,
     moment::Moment,
     record::{Reason, Record, Why},
+    serve::{Bounds, Caller, Refusal},
     status::{NOTE_BYTES_MAX, Presence, Status},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
 pub use answers::{BuddiesAnswer, FetchedAnswer, StatusAnswer, Tally};
-pub use serve::{Caller, Calling, serve};
 
 use super::handle::{Ended, Handle};
 use crate::{
@@ -44,6 +43,9 @@ use crate::{
     metrics::{Extras, Metrics},
 };
 
+/// Of each listener's connections.
+pub const BOUNDS: Bounds =
+    Bounds { connections: 64, silent: Duration::from_secs(60), life: None, grace: Duration::from_secs(1) };
 /// Longest body of a request.
 pub const BODY_BYTES_MAX: usize = 16 << 10;
 /// How long the loop may take to show itself; longer, and the agent is not well.
@@ -84,6 +86,7 @@ impl Local {
             .fallback(unknown)
             .method_not_allowed_fallback(not_allowed)
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(from_fn(in_time))
             .with_state(self)
     }
 
@@ -96,41 +99,36 @@ impl Local {
             .fallback(unknown)
             .method_not_allowed_fallback(not_allowed)
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(from_fn(in_time))
             .with_state(self)
     }
 
     async fn view(&self) -> Result<View, Refusal> {
-        let late = |_| Refusal(StatusCode::SERVICE_UNAVAILABLE, Problem::new("the agent's loop does not answer"));
+        let late = |_| Refusal::unavailable("the agent's loop does not answer");
         Ok(timeout(VIEW_WITHIN, self.handle.view()).await.map_err(late)??)
-    }
-}
-
-/// An answer that is an error.
-#[derive(Debug)]
-pub struct Refusal(pub StatusCode, pub Problem);
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, Json(self.1)).into_response()
     }
 }
 
 impl From<Ended> for Refusal {
     fn from(ended: Ended) -> Self {
-        Self(StatusCode::SERVICE_UNAVAILABLE, Problem::new(ended.to_string()))
+        Self::unavailable(ended.to_string())
     }
 }
 
-impl From<Why> for Refusal {
-    /// 504: there was no answer; 502: there was a bad one; 503: this agent is at fault.
-    fn from(why: Why) -> Self {
-        let status = match why.reason {
-            Reason::NoAnswer | Reason::NotSent | Reason::Cancelled => StatusCode::GATEWAY_TIMEOUT,
-            Reason::Refused | Reason::Certificate | Reason::Clock => StatusCode::BAD_GATEWAY,
-            Reason::Shutdown | Reason::Crash => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Self(status, Problem::new(why.text).reason(why.reason.as_str()))
-    }
+/// 504: there was no answer; 502: there was a bad one; 503: this agent is at fault.
+fn unreached(why: Why) -> Refusal {
+    let status = match why.reason {
+        Reason::NoAnswer | Reason::NotSent | Reason::Cancelled => StatusCode::GATEWAY_TIMEOUT,
+        Reason::Refused | Reason::Certificate | Reason::Clock => StatusCode::BAD_GATEWAY,
+        Reason::Shutdown | Reason::Crash => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Refusal::new(status, why.text).reason(why.reason.as_str())
+}
+
+/// Ends what takes too long: the body was not sent in time, or the loop hangs.
+async fn in_time(request: Request, next: Next) -> Response {
+    let late = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response();
+    timeout(REQUEST_WITHIN, next.run(request)).await.unwrap_or_else(late)
 }
 
 async fn status(State(local): State<Local>) -> Result<Json<StatusAnswer>, Refusal> {
@@ -159,7 +157,7 @@ async fn publish(
     let Publish { status, note } = read(body)?;
     if note.as_ref().is_some_and(|n| n.len() > NOTE_BYTES_MAX || n.chars().any(char::is_control)) {
         let hint = format!("give up to {NOTE_BYTES_MAX} bytes without control characters");
-        return Err(bad(Problem::new("the note is too long, or not plain text").hint(hint)));
+        return Err(Refusal::bad("the note is too long, or not plain text").hint(hint));
     }
     caller.log("another presence");
     Ok(Json(local.handle.publish(status, note.filter(|n| !n.is_empty())).await?))
@@ -173,7 +171,7 @@ async fn fetch(
     State(local): State<Local>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<FetchedAnswer>, Refusal> {
-    let fetched = local.handle.fetch(peer(path)?).await??;
+    let fetched = local.handle.fetch(peer(path)?).await?.map_err(unreached)?;
     Ok(Json(fetched.into()))
 }
 
@@ -193,7 +191,7 @@ async fn ping(
         let PingOptions {} = read(body)?;
     }
     caller.log("a ping");
-    Ok(Json(local.handle.ping(peer).await??))
+    Ok(Json(local.handle.ping(peer).await?.map_err(unreached)?))
 }
 
 async fn metrics(State(local): State<Local>) -> Result<Response, Refusal> {
@@ -216,34 +214,30 @@ async fn readyz(State(local): State<Local>) -> Result<&'static str, Refusal> {
     }
     let why =
         view.home.why.map_or_else(|| "no home was reached yet".to_owned(), |why| format!("no home: {}", why.text));
-    Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, Problem::new(format!("neither home nor peer is connected; {why}"))))
+    Err(Refusal::unavailable(format!("neither home nor peer is connected; {why}")))
 }
 
 async fn unknown(uri: Uri) -> Refusal {
-    let problem = Problem::new(format!("there is no {}", uri.path()));
-    Refusal(StatusCode::NOT_FOUND, problem.hint("see `pams-agent --help`, or the README for the paths"))
+    Refusal::new(StatusCode::NOT_FOUND, format!("there is no {}", uri.path()))
+        .hint("see `pams-agent --help`, or the README for the paths")
 }
 
 async fn not_allowed(method: axum::http::Method, uri: Uri) -> Refusal {
-    Refusal(StatusCode::METHOD_NOT_ALLOWED, Problem::new(format!("{} does not take {method}", uri.path())))
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
 }
 
 fn peer(path: Result<Path<String>, PathRejection>) -> Result<PeerId, Refusal> {
-    let Path(text) = path.map_err(|e| bad(Problem::new(e.body_text())))?;
+    let Path(text) = path.map_err(|e| Refusal::bad(e.body_text()))?;
     PeerId::from_str(&text).map_err(|_| {
         let shown: String = text.chars().take(64).collect();
-        bad(Problem::new(format!("{shown:?} is no peer id")).hint("give a UUID; the buddies' stand in /v1/buddies"))
+        Refusal::bad(format!("{shown:?} is no peer id")).hint("give a UUID; the buddies' stand in /v1/buddies")
     })
 }
 
 /// JSON whatever the content type says, so that `curl -d` will do.
 fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refusal> {
-    let body = body.map_err(|e| Refusal(e.status(), Problem::new(e.body_text())))?;
-    serde_json::from_slice(&body).map_err(|e| bad(Problem::new(format!("the body is not what is expected: {e}"))))
-}
-
-fn bad(problem: Problem) -> Refusal {
-    Refusal(StatusCode::BAD_REQUEST, problem)
+    let body = body.map_err(|e| Refusal::new(e.status(), e.body_text()))?;
+    serde_json::from_slice(&body).map_err(|e| Refusal::bad(format!("the body is not what is expected: {e}")))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use hyper::Method;
-use pams_shared::control::ControlError;
+use pams_shared::{control::ControlError, serve::serve};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
@@ -115,8 +115,8 @@ async fn an_agent_that_has_ended_is_neither_healthy_nor_ready() {
     let (handle, requests) = Handle::new();
     drop(requests);
     let local = Local::new(handle, Arc::new(Metrics::new(0)), "alpha", Extras::default);
-    assert_eq!(healthz(State(local.clone())).await.unwrap_err().0, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(readyz(State(local)).await.unwrap_err().1.error, "the agent has ended");
+    assert_eq!(healthz(State(local.clone())).await.unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(readyz(State(local)).await.unwrap_err().problem.error, "the agent has ended");
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn without_home_and_peers_an_agent_is_not_ready_and_says_why() {
         answer.send(view).unwrap();
     };
     let (answer, ()) = tokio::join!(readyz(State(local)), script);
-    let Refusal(status, problem) = answer.unwrap_err();
+    let Refusal { status, problem, .. } = answer.unwrap_err();
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(problem.error, "neither home nor peer is connected; no home: nobody listens at 192.0.2.1:7420");
 }
@@ -188,7 +188,7 @@ async fn a_panic_costs_its_connection_and_is_counted() {
         assert!(matches!(broken, Err(ControlError::Broken { .. })), "{broken:?}");
         assert_eq!(control.get::<Value>("/ok").await.unwrap(), json!(1));
     };
-    serve(listener, router, metrics.clone(), client).await;
+    serve(listener, router, BOUNDS, || metrics.panicked(), client).await;
     let scraped = metrics.render(&sample::view(), &Extras::default());
     assert!(scraped.contains("\npams_agent_task_panics_total 1\n"), "{scraped}");
 }

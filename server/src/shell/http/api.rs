@@ -11,11 +11,12 @@ use axum::{
 use pams_shared::{
     expo,
     id::PeerId,
+    serve::Refusal,
     status::{Liveness, Status},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{About, Sources, pages, problem::Refusal};
+use super::{About, Sources, pages};
 use crate::{
     core::{
         Event, Forgot,
@@ -142,12 +143,12 @@ pub async fn forget(
     let peer = peer_id(&id)?;
     let forgotten = sources.handle.forget(peer).await?.map_err(|e| {
         let hint = "its entry is forgotten, its key is not: mend that, then forget it again";
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string(), hint)
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).hint(hint)
     })?;
     match forgotten {
         Forgotten { entry: Forgot::StillHere, .. } => {
             let hint = "stop its agent and wait until it is gone; it would be back with its next report";
-            Err(Refusal::new(StatusCode::CONFLICT, format!("peer {peer} is here"), hint))
+            Err(Refusal::new(StatusCode::CONFLICT, format!("peer {peer} is here")).hint(hint))
         }
         Forgotten { entry: Forgot::Unknown, unbound: false } => Err(unknown(peer)),
         Forgotten { entry, unbound } => Ok(Json(ForgetAnswer { peer, entry: entry == Forgot::Done, binding: unbound })),
@@ -172,7 +173,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
             Err(rejection) => {
                 let text = rejection.body_text();
                 let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-                Err(Refusal::bad(format!("the query cannot be used: {text}"), "GET / lists what can be asked"))
+                Err(Refusal::bad(format!("the query cannot be used: {text}")).hint("GET / lists what can be asked"))
             }
         }
     }
@@ -181,15 +182,16 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
 fn within(limit: Option<usize>) -> Result<usize, Refusal> {
     match limit.unwrap_or(LIMIT) {
         limit @ 1..=PAGE_MAX => Ok(limit),
-        limit => Err(Refusal::bad(format!("limit {limit} is out of bounds"), format!("give 1 to {PAGE_MAX}"))),
+        limit => Err(Refusal::bad(format!("limit {limit} is out of bounds")).hint(format!("give 1 to {PAGE_MAX}"))),
     }
 }
 
 fn peer_id(text: &str) -> Result<PeerId, Refusal> {
     text.parse()
-        .map_err(|_| Refusal::bad(format!("{text:?} is no peer id"), "give a UUID, as /api/v1/peers lists them"))
+        .map_err(|_| Refusal::bad(format!("{text:?} is no peer id")).hint("give a UUID, as /api/v1/peers lists them"))
 }
 
 fn unknown(peer: PeerId) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, format!("peer {peer} is not known here"), "/api/v1/peers lists those that are")
+    Refusal::new(StatusCode::NOT_FOUND, format!("peer {peer} is not known here"))
+        .hint("/api/v1/peers lists those that are")
 }

@@ -3,12 +3,11 @@
 //!
 //! Nothing here asks who is there. The TCP port shows to everybody who can reach it, so it is on loopback by default; the
 //! admin socket is a file that only its owner can open. No route reads a body. Each request has its time, each connection
-//! its life, each listener its number of connections ([`listen`]). All ends when the loop has ended.
+//! its life, each listener its number of connections ([`BOUNDS`]). All ends when the loop has ended.
 
 mod api;
 #[cfg(test)]
 pub(crate) mod front;
-mod listen;
 mod pages;
 mod problem;
 
@@ -26,6 +25,7 @@ use pams_shared::{
     control::{self, SocketFile},
     id::ServerId,
     identity::Address,
+    serve::{Bounds, serve},
     socket::Socket,
 };
 use serde::{Deserialize, Serialize};
@@ -36,10 +36,17 @@ use tokio::{
 };
 
 pub use self::api::ForgetAnswer;
-use self::problem::Refusal;
 use super::handle::Handle;
 use crate::{config::Http, metrics::Metrics};
 
+/// Of each listener's connections. They may be silent for longer than the usual time between two scrapes, so that Prometheus
+/// keeps its.
+const BOUNDS: Bounds = Bounds {
+    connections: 128,
+    silent: Duration::from_secs(75),
+    life: Some(Duration::from_secs(10 * 60)),
+    grace: Duration::from_secs(2),
+};
 /// How long an answer may take to begin.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -120,12 +127,12 @@ impl Listeners {
         let public = read_only();
         let everything = public.clone().route("/admin/v1/peers/{id}", delete(api::forget));
         if let Some((tcp, _)) = self.tcp {
-            tasks.spawn(listen::run(tcp, finish(public, sources.clone()), handle.clone(), metrics.clone()));
+            let (router, handle, metrics) = (finish(public, sources.clone()), handle.clone(), metrics.clone());
+            tasks.spawn(async move { serve(tcp, router, BOUNDS, || metrics.panicked(), handle.ended()).await });
         }
-        let served = listen::run(self.admin, finish(everything, sources), handle, metrics);
-        let socket_file = self.socket_file;
+        let (admin, router, socket_file) = (self.admin, finish(everything, sources), self.socket_file);
         tasks.spawn(async move {
-            served.await;
+            serve(admin, router, BOUNDS, || metrics.panicked(), handle.ended()).await;
             drop(socket_file);
         });
     }
@@ -146,13 +153,13 @@ fn read_only() -> Router<Arc<Sources>> {
 }
 
 fn finish(routes: Router<Arc<Sources>>, sources: Arc<Sources>) -> Router {
-    let not_allowed = async |method: Method, uri: Uri| Refusal::method(&method, uri.path());
-    let not_found = async |uri: Uri| Refusal::path(uri.path());
+    let not_allowed = async |method: Method, uri: Uri| problem::method(&method, uri.path());
+    let not_found = async |uri: Uri| problem::path(uri.path());
     routes.method_not_allowed_fallback(not_allowed).fallback(not_found).layer(from_fn(in_time)).with_state(sources)
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
-    timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| Refusal::slow(PATIENCE).into_response())
+    timeout(PATIENCE, next.run(request)).await.unwrap_or_else(|_| problem::slow(PATIENCE).into_response())
 }
 
 #[cfg(test)]

@@ -28,12 +28,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::body::Frame;
-use pams_shared::id::PeerId;
+use pams_shared::{id::PeerId, serve::Refusal};
 
 use super::{
     Sources,
     api::{Asked, Nothing},
-    problem::Refusal,
 };
 use crate::{core::Pams, shell::handle::Ended, shell::handle::Handle};
 
@@ -57,7 +56,7 @@ pub fn readiness(pams: &Pams, ready_in: Duration) -> Result<(), Refusal> {
     if !ready_in.is_zero() {
         let error =
             format!("just started: agents have {} more to come back", humantime::format_duration(shown(ready_in)));
-        return Err(Refusal::later(error, "try again then; pace.grace sets this time", ready_in));
+        return Err(Refusal::unavailable(error).hint("try again then; pace.grace sets this time").after(ready_in));
     }
     Ok(())
 }
