@@ -64,3 +64,5 @@ pub mod quic;
 pub mod serve;
 #[cfg(feature = "io")]
 pub mod socket;
+#[cfg(feature = "io")]
+pub mod terminal;

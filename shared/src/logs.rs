@@ -9,7 +9,7 @@
 //! | debug | one line per transaction |
 //! | trace | one line per packet |
 
-use std::{fmt, io::IsTerminal, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
@@ -21,6 +21,8 @@ use tracing_subscriber::{
     registry,
     util::SubscriberInitExt,
 };
+
+use crate::terminal::colour;
 
 /// What is logged: levels by comma, each for all or for the modules whose path begins with a name, as in
 /// `info,quinn=warn`.
@@ -52,8 +54,7 @@ pub enum LogError {
 
 /// Logs to stderr from now on, in colour if that is a terminal and `NO_COLOR` is not set.
 pub fn init(filter: &Filter, format: Format) -> Result<(), LogError> {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    subscriber(filter, format, colour, std::io::stderr).try_init().map_err(|_| LogError::Twice)
+    subscriber(filter, format, colour(&std::io::stderr()), std::io::stderr).try_init().map_err(|_| LogError::Twice)
 }
 
 fn subscriber<W>(filter: &Filter, format: Format, colour: bool, writer: W) -> impl Subscriber + Send + Sync

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::{id::Correlator, moment::nanos, status::Status};
@@ -270,7 +270,7 @@ fn display<S: Serializer>(c: &Correlator, s: S) -> Result<S::Ok, S::Error> {
 
 /// All transactions of one kind, conserved: `opened = good + aborted + failed + unknown + in_flight` at every look.
 /// Answers that came late or twice change no outcome; they stand apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     pub opened: u64,
     pub good: u64,

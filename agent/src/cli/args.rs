@@ -3,10 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{
-    Parser, Subcommand, ValueEnum,
+    Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use pams_shared::{config::CommonArgs, status::Status};
+use pams_shared::{config::CommonArgs, status::Status, terminal::Form};
 
 use crate::config::Buddy;
 
@@ -135,12 +135,6 @@ pub struct Client {
     /// Form of the answer; json has everything, and stays as it is from version to version
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
     pub output: Form,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Form {
-    Table,
-    Json,
 }
 
 impl Ask {

@@ -1,7 +1,7 @@
 //! The clients: ask the agent, and write the answer to `out`. JSON is passed on as it came.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
 };
 
@@ -9,14 +9,12 @@ use pams_shared::{
     config::exit,
     control::{Control, ControlError, target},
     id::PeerId,
+    terminal,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{
-    args::{Ask, Form},
-    control, ping, read, show,
-};
+use super::{Form, args::Ask, control, ping, read, show};
 
 /// Why an answer is not there.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +47,7 @@ impl Fault {
 
 /// Asks and answers on stdout; gives the exit code.
 pub async fn ask(socket: PathBuf, form: Form, ask: Ask) -> Result<u8, Fault> {
-    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colour = terminal::colour(&io::stdout());
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
@@ -124,7 +122,8 @@ impl Client {
         match named[..] {
             [id] => Ok(id),
             [] => {
-                let names: Vec<String> = buddies.iter().filter_map(|b| b.name.as_deref()).map(show::clean).collect();
+                let names: Vec<String> =
+                    buddies.iter().filter_map(|b| b.name.as_deref()).map(terminal::clean).collect();
                 let names = if names.is_empty() { "none has a name".to_owned() } else { names.join(", ") };
                 Err(Fault::Peer(format!("{peer:?} is neither a peer id nor the name of a buddy; buddies: {names}")))
             }

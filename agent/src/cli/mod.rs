@@ -20,8 +20,9 @@ use pams_shared::{
     identity::{Token, TokenError},
 };
 
-pub use args::{Args, Ask, Client, Command, DaemonArgs, Form};
+pub use args::{Args, Ask, Client, Command, DaemonArgs};
 pub use ask::{Fault, ask};
+pub use pams_shared::terminal::Form;
 
 use crate::{
     config::{Config, client_socket},

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, io::Write, time::Duration};
 use pams_shared::{
     control::{Control, ControlError, target},
     id::PeerId,
+    terminal,
 };
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
@@ -58,7 +59,7 @@ impl Pings {
         let path = target(&["v1", "ping", &self.peer.to_string()], &[]);
         tokio::pin!(interrupted);
         if form == Form::Table {
-            writeln!(out, "PING {} ({})", show::clean(&self.name), self.peer)?;
+            writeln!(out, "PING {} ({})", terminal::clean(&self.name), self.peer)?;
         }
         loop {
             let more = self.count.is_none_or(|count| statistics.sent < count);
@@ -143,7 +144,7 @@ impl Statistics {
     }
 
     fn text(&self, name: &str) -> String {
-        let mut text = format!("\n--- {} ping statistics ---\n", show::clean(name));
+        let mut text = format!("\n--- {} ping statistics ---\n", terminal::clean(name));
         text += &format!("{} sent, {} answered", self.sent, self.answered);
         if let Some(loss) = self.loss() {
             text += &format!(", {:.1} % lost", loss * 100.0);
@@ -153,10 +154,10 @@ impl Statistics {
         }
         text.push('\n');
         for (reason, n) in &self.unanswered {
-            text += &format!("lost: {n} for {}\n", show::words(reason));
+            text += &format!("lost: {n} for {}\n", terminal::words(reason));
         }
         for (what, times) in [("total  ", &self.total), ("network", &self.network)] {
-            if let Some([min, p50, p99, max]) = times.summary().map(|s| s.map(show::ms)) {
+            if let Some([min, p50, p99, max]) = times.summary().map(|s| s.map(terminal::ms)) {
                 text += &format!("{what} min/p50/p99/max = {min}/{p50}/{p99}/{max} ms\n");
             }
         }

@@ -45,14 +45,8 @@ pub struct Tally {
 #[derive(Debug, Deserialize)]
 pub struct Ledger {
     pub kind: String,
-    pub opened: u64,
-    pub good: u64,
-    pub aborted: u64,
-    pub failed: u64,
-    pub unknown: u64,
-    pub in_flight: u64,
-    pub late: u64,
-    pub duplicate: u64,
+    #[serde(flatten)]
+    pub ledger: pams_shared::record::Ledger,
 }
 
 #[derive(Debug, Deserialize)]

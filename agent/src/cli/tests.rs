@@ -171,21 +171,6 @@ fn colour_widens_no_column_and_strangers_cannot_paint() {
 }
 
 #[test]
-fn milliseconds_keep_three_digits() {
-    for (ns, expected) in [
-        (0, "0.000"),
-        (840, "0.001"),
-        (994_000, "0.994"),
-        (996_000, "1.00"),
-        (9_960_000, "10.0"),
-        (84_000_000, "84.0"),
-        (5_000_000_000, "5000.0"),
-    ] {
-        assert_eq!(show::ms(ns), expected);
-    }
-}
-
-#[test]
 fn flags_set_keys_and_add_to_lists() {
     let id = sample::peer(2);
     let line = format!(

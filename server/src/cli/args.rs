@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{
-    Parser, Subcommand, ValueEnum,
+    Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use pams_shared::{
@@ -12,6 +12,7 @@ use pams_shared::{
     id::PeerId,
     identity::Address,
     status::{Liveness, Status},
+    terminal::Form,
 };
 
 const AFTER: &str = "\
@@ -166,12 +167,6 @@ pub struct Client {
     /// Form of the answer; json has everything, and stays as it is from version to version
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
     pub output: Form,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Form {
-    Table,
-    Json,
 }
 
 /// How often a token can be used; `None`: any number of times.

@@ -2,7 +2,7 @@
 //! came.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
 };
 
@@ -11,14 +11,12 @@ use pams_shared::{
     control::{Control, ControlError, target},
     id::PeerId,
     identity::{GrantError, IdentityError},
+    terminal,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{
-    args::{Ask, Form},
-    read, show,
-};
+use super::{Form, args::Ask, read, show};
 use crate::{config::Config, core::view::PAGE_MAX};
 
 /// Why something is not done.
@@ -83,7 +81,7 @@ impl Fault {
 
 /// Does what is asked and answers on stdout.
 pub async fn ask(config: Config, ask: Ask) -> Result<(), Fault> {
-    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colour = terminal::colour(&io::stdout());
     let control = Control::new(config.admin_socket(), "pams-server");
     let form = ask.client().output;
     Asking { control, config, form, colour }.answer(ask, &mut io::stdout(), &mut io::stderr()).await

@@ -16,8 +16,9 @@ use pams_shared::{
     config::{self, CommonArgs, ConfigError, exit},
 };
 
-pub use args::{Args, Ask, Client, Command, DaemonArgs, Form, TokenAsk, Uses};
+pub use args::{Args, Ask, Client, Command, DaemonArgs, TokenAsk, Uses};
 pub use ask::{Fault, ask};
+pub use pams_shared::terminal::Form;
 pub use token::join_line;
 
 use crate::{config::Config, metrics::CATALOGUE};

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use pams_shared::{
     id::{Order, PeerId},
+    record::Ledger,
     status::{Liveness, Presence, Status},
 };
 use serde::Deserialize;
@@ -65,18 +66,6 @@ pub struct Witness {
     pub is_heard: bool,
     pub age_ms: u64,
     pub stale: bool,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct Ledger {
-    pub opened: u64,
-    pub good: u64,
-    pub aborted: u64,
-    pub failed: u64,
-    pub unknown: u64,
-    pub in_flight: u64,
-    pub late: u64,
-    pub duplicate: u64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,21 +1,18 @@
 //! Answers as people read them: tables without lines, colours only for what is concluded of a peer. Peers choose their
 //! names and notes, so what a terminal would obey is taken out of them.
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
-use comfy_table::{Cell, CellAlignment, Table, presets::NOTHING};
 use pams_shared::{
     identity::TokenInfo,
-    status::{Liveness, Presence},
+    terminal::{self, NONE, clean, finish, list, liveness, ms, paint, pairs, plain, presence, transactions, yes},
 };
 
 use super::{
-    read::{Detail, Forgotten, Ledger, Page, Record, Witness},
+    read::{Detail, Forgotten, Page, Record, Witness},
     token,
 };
 
-/// In place of what is not known.
-const NONE: &str = "-";
 /// Records, and events, that a table shows; JSON has all that the server keeps.
 const RECENT: usize = 10;
 /// Clocks that differ by less are not worth a word.
@@ -63,7 +60,7 @@ pub fn peer(detail: &Detail, colour: bool) -> String {
         ("Records shed", detail.records_shed.to_string()),
     ]);
     text += "\n";
-    text += &ledgers(detail);
+    text += &transactions(detail.ledger.iter().map(|(kind, ledger)| (kind.as_str(), *ledger)));
     if !detail.watchers.is_empty() {
         text += "\n";
         text += &watchers(&detail.watchers);
@@ -105,23 +102,6 @@ pub fn uses(uses: Option<u32>) -> String {
     }
 }
 
-/// Without what a terminal would obey, and without our own marks.
-pub fn clean(text: &str) -> String {
-    let bad = |c: char| {
-        c.is_control()
-            || MARKS.contains(&c)
-            || ('\u{202a}'..='\u{202e}').contains(&c)
-            || ('\u{2066}'..='\u{2069}').contains(&c)
-    };
-    text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
-}
-
-fn presence(p: &Presence) -> String {
-    let note = p.note.as_deref().map_or_else(String::new, |n| format!(" ({})", clean(n)));
-    let since = if p.since_ms == 0 { String::new() } else { format!(", since {}", time(p.since_ms)) };
-    format!("{}{note}{since}", p.status.as_str())
-}
-
 fn verdict(detail: &Detail) -> String {
     let because = match detail.home.because.as_str() {
         "heard" => "it reports in time",
@@ -147,17 +127,6 @@ fn clock(offset_ms: i64) -> String {
     }
     let side = if offset_ms > 0 { "ahead of" } else { "behind" };
     format!("{:.1} s {side} ours", off as f64 / 1e3)
-}
-
-fn ledgers(detail: &Detail) -> String {
-    let header = ["Transactions", "Opened", "Good", "Aborted", "Failed", "Unknown", "In flight", "Late", "Duplicate"];
-    let mut table = plain(&header, 1..9);
-    for (kind, l) in &detail.ledger {
-        let Ledger { opened, good, aborted, failed, unknown, in_flight, late, duplicate } = l;
-        let numbers = [opened, good, aborted, failed, unknown, in_flight, late, duplicate];
-        table.add_row([clean(kind)].into_iter().chain(numbers.map(u64::to_string)));
-    }
-    finish(&table)
 }
 
 fn watchers(list: &[Witness]) -> String {
@@ -211,16 +180,8 @@ fn events(detail: &Detail) -> String {
     finish(&table)
 }
 
-fn list(items: &[String]) -> String {
-    if items.is_empty() { NONE.to_owned() } else { clean(&items.join(", ")) }
-}
-
-fn yes(is: bool) -> String {
-    if is { "yes" } else { "no" }.to_owned()
-}
-
 fn time(ms: u64) -> String {
-    token::time(ms / 1_000)
+    terminal::time(ms / 1_000)
 }
 
 /// Seconds with one digit below a minute, else whole ones, such as "1h 2m 5s".
@@ -229,65 +190,4 @@ fn age(ms: u64) -> String {
         return format!("{}.{}s", ms / 1_000, ms % 1_000 / 100);
     }
     humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string()
-}
-
-/// Nanoseconds as milliseconds, with two digits at least.
-fn ms(ns: u64) -> String {
-    match ns as f64 / 1e6 {
-        ms if ms < 0.995 => format!("{ms:.3}"),
-        ms if ms < 9.95 => format!("{ms:.2}"),
-        ms => format!("{ms:.1}"),
-    }
-}
-
-fn pairs(rows: Vec<(&str, String)>) -> String {
-    let mut table = plain(&[], 0..0);
-    for (key, value) in rows {
-        table.add_row([key.to_owned(), value]);
-    }
-    finish(&table)
-}
-
-/// A table without lines; the columns in `numbers` are aligned to the right.
-fn plain(header: &[&str], numbers: Range<usize>) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    if !header.is_empty() {
-        let align = |i| if numbers.contains(&i) { CellAlignment::Right } else { CellAlignment::Left };
-        table.set_header(header.iter().enumerate().map(|(i, h)| Cell::new(h).set_alignment(align(i))));
-    }
-    for i in numbers {
-        if let Some(column) = table.column_mut(i) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-/// The table's columns two spaces apart, beginning at the left edge.
-fn finish(table: &Table) -> String {
-    let mut table = table.clone();
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.trim_fmt() + "\n"
-}
-
-/// Characters without width that stand for colours until the text is whole, as tables count every visible character:
-/// green, yellow, red, and the end of each.
-const MARKS: [char; 4] = ['\u{2061}', '\u{2062}', '\u{2063}', '\u{2064}'];
-
-fn liveness(l: Liveness) -> String {
-    let mark = match l {
-        Liveness::Live => MARKS[0],
-        Liveness::Overdue => MARKS[1],
-        Liveness::Gone => MARKS[2],
-        Liveness::Left => return l.as_str().to_owned(),
-    };
-    format!("{mark}{}{}", l.as_str(), MARKS[3])
-}
-
-fn paint(text: &str, colour: bool) -> String {
-    let codes = if colour { ["\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"] } else { [""; 4] };
-    MARKS.iter().zip(codes).fold(text.to_owned(), |text, (mark, code)| text.replace(*mark, code))
 }

@@ -1,12 +1,7 @@
 //! `pams-server token`: works on the token store in the data directory, beside a running server or without one. The server
 //! looks at the file before each answer, so what is done here holds at once.
 
-use std::{
-    fs,
-    io::Write,
-    os::unix::fs::MetadataExt,
-    time::{Duration, SystemTime},
-};
+use std::{fs, io::Write, os::unix::fs::MetadataExt};
 
 use nix::unistd::{Uid, User, geteuid};
 use pams_shared::{
@@ -14,12 +9,14 @@ use pams_shared::{
     control::ControlError,
     frame::{ADDRESSES_MAX, Role},
     identity::{Address, Grant, IdentityError, Token, TokenInfo, TokenStore, pin_of},
+    terminal::{clean, time},
 };
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    args::{Form, TokenAsk, Uses},
+    Form,
+    args::{TokenAsk, Uses},
     ask::{Asking, Fault},
     show,
 };
@@ -129,12 +126,6 @@ impl Asking {
     }
 }
 
-/// Unix seconds as RFC 3339.
-pub(super) fn time(seconds: u64) -> String {
-    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-    at.map_or_else(|| "-".to_owned(), |at| humantime::format_rfc3339_seconds(at).to_string())
-}
-
 /// For the table.
 pub(super) fn row(token: &TokenInfo) -> [String; 7] {
     [
@@ -144,6 +135,6 @@ pub(super) fn row(token: &TokenInfo) -> [String; 7] {
         token.used.to_string(),
         time(token.created_at),
         time(token.expires_at),
-        show::clean(&token.note),
+        clean(&token.note),
     ]
 }
