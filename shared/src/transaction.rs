@@ -30,6 +30,8 @@ struct Slot<T> {
     target: Uuid,
     opened: Moment,
     sent: Option<Moment>,
+    /// It left, though when was not measured.
+    left: bool,
     deadline: Moment,
     patience: std::time::Duration,
     context: T,
@@ -101,7 +103,8 @@ impl<T> Pool<T> {
             return Err(Full);
         }
         let deadline = now + patience;
-        let slot = Slot { kind: kind.clone(), target, opened: now, sent: None, deadline, patience, context };
+        let slot =
+            Slot { kind: kind.clone(), target, opened: now, sent: None, left: false, deadline, patience, context };
         match self.slots.entry(correlator) {
             Entry::Occupied(_) => return Err(Full), // 74 random bits collided: as good as no slot
             Entry::Vacant(v) => v.insert(slot),
@@ -113,10 +116,19 @@ impl<T> Pool<T> {
 
     /// The question left at `at`; the deadline runs from there. `false`: not in flight (any more).
     pub fn sent(&mut self, correlator: Correlator, at: Moment) -> bool {
+        let known = self.left(correlator, at);
+        if let Some(slot) = self.slots.get_mut(&correlator) {
+            slot.sent = Some(at);
+        }
+        known
+    }
+
+    /// The question left at about `now`: enough for its deadline, too little for the split of its time.
+    pub fn left(&mut self, correlator: Correlator, now: Moment) -> bool {
         let Some(slot) = self.slots.get_mut(&correlator) else { return false };
-        slot.sent = Some(at);
+        slot.left = true;
         self.deadlines.remove(&(slot.deadline, correlator));
-        slot.deadline = at + slot.patience;
+        slot.deadline = now + slot.patience;
         self.deadlines.insert((slot.deadline, correlator));
         true
     }
@@ -156,8 +168,8 @@ impl<T> Pool<T> {
         if deadline > now {
             return None;
         }
-        let sent = self.slots.get(&correlator).is_some_and(|s| s.sent.is_some());
-        self.fail(correlator, if sent { Reason::NoAnswer } else { Reason::NotSent })
+        let left = self.slots.get(&correlator).is_some_and(|s| s.left);
+        self.fail(correlator, if left { Reason::NoAnswer } else { Reason::NotSent })
     }
 
     /// Ends one transaction as unknown: we stop. Call until `None`.
@@ -322,6 +334,18 @@ mod tests {
         assert_eq!((who, r.reason, r.outcome), (1, Some(Reason::NoAnswer), Outcome::Aborted));
         assert_eq!(r.stages.get(Stage::Network), None);
         assert_eq!(ping(&pool), Ledger { opened: 2, aborted: 2, ..Ledger::default() });
+    }
+
+    #[test]
+    fn what_left_without_a_stamp_has_a_deadline_and_no_split() {
+        let mut pool = opened(1);
+        assert!(pool.left(corr(1), at(1_000)));
+        let answer = Answer { arrived: Some(at(2_000)), hold_ns: Some(5), ..Answer::default() };
+        let Closed::Good(r, _) = pool.close(at(2_100), corr(1), B, answer) else { panic!("not good") };
+        assert_eq!((r.total_ns, r.stages.iter().count()), (Some(2_100_000), 0));
+        let mut pool = opened(2);
+        pool.left(corr(2), at(1_000));
+        assert_eq!(pool.expire(at(5_001_000)).unwrap().0.reason, Some(Reason::NoAnswer));
     }
 
     #[test]

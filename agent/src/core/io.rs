@@ -20,6 +20,10 @@ pub enum Input {
         correlator: Correlator,
         at: Moment,
     },
+    /// A ping left, and when was not measured.
+    SentUnstamped {
+        correlator: Correlator,
+    },
     /// `arrived`: out of the kernel; `None`: not measured.
     Ping {
         from: PeerId,

@@ -139,6 +139,9 @@ impl Agent {
             Input::Sent { correlator, at } => {
                 self.pool.sent(correlator, at);
             }
+            Input::SentUnstamped { correlator } => {
+                self.pool.left(correlator, now);
+            }
             Input::Ping { from, ping, arrived } => self.ping_came(now, from, ping, arrived),
             Input::Pong { from, pong, arrived, path_rtt_ns } => self.pong_came(now, from, pong, arrived, path_rtt_ns),
             Input::LinkUp { peer, link, epoch, clock_offset_ms } => {
@@ -267,6 +270,7 @@ impl Agent {
         for correlator in end {
             self.fail(now, correlator, reason);
         }
+        self.roster.tidy(peer);
     }
 
     fn resolved(&mut self, now: Moment, peer: PeerId, found: Result<Vec<String>, Why>) {

@@ -153,7 +153,7 @@ impl Roster {
     }
 
     /// A stranger without a connection and without pings is forgotten.
-    fn tidy(&mut self, peer: PeerId) {
+    pub fn tidy(&mut self, peer: PeerId) {
         if self.contacts.get(&peer).is_some_and(|c| !c.buddy && c.link == Link::Down && c.held.is_empty()) {
             self.contacts.remove(&peer);
         }

@@ -167,6 +167,7 @@ fn a_buddy_without_an_address_is_looked_up_at_the_home() {
     assert_eq!(run.step(t + 3.0, Input::Command(Command::Ping { peer: c, token: 9 })), "resolve");
     let out = run.step(t + 4.0, Input::Resolved { peer: c, found: Ok(vec![]) });
     assert_eq!(out, "dial_failed > pinged 9 not_sent > presence.ping aborted not_sent");
+    assert!(run.agent.roster.contact(c).is_none(), "a stranger that can't be reached is forgotten");
 }
 
 #[test]

@@ -175,8 +175,7 @@ impl Shell {
             match output {
                 Output::SendPing { peer, ping } => {
                     if !self.links.send_ping(peer, ping) {
-                        let now = Clock.now();
-                        self.core.handle(now, Input::Sent { correlator: ping.correlator, at: now });
+                        self.core.handle(Clock.now(), Input::SentUnstamped { correlator: ping.correlator });
                     }
                 }
                 Output::SendPong { peer, pong } => self.links.send_pong(peer, pong),

@@ -201,7 +201,7 @@ impl Links {
         }
     }
 
-    /// Gives a ping to its connection. `false`: it leaves without a stamp, so the caller takes the time. A ping that can not
+    /// Gives a ping to its connection. `false`: it leaves without a stamp. A ping that can not
     /// leave at all gets no stamp either way and runs out as not sent.
     pub fn send_ping(&self, peer: PeerId, ping: Ping) -> bool {
         let Some(live) = self.live.get(&peer) else { return true };
