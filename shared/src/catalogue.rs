@@ -9,6 +9,8 @@
 //! the catalogue says is what is scraped (no suffix is added, as `with_recommended_naming` is off). Observations pile
 //! up until `PrometheusHandle::run_upkeep` or a scrape: call it every few seconds.
 
+pub mod define;
+
 use std::fmt::{self, Write};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Metadata, Recorder};

@@ -57,6 +57,8 @@ pub mod identity;
 #[cfg(feature = "io")]
 pub mod logs;
 #[cfg(feature = "io")]
+pub mod process;
+#[cfg(feature = "io")]
 pub mod program;
 #[cfg(feature = "io")]
 pub mod quic;

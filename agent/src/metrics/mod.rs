@@ -4,7 +4,6 @@
 //! Nothing here decides anything, and nothing here is measured: durations come in as the core's records have them.
 
 mod catalogue;
-mod process;
 mod snapshot;
 
 use std::time::Duration;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use pams_shared::{
     catalogue::Metric,
     expo::{Expo, Number},
+    process::{self, Families},
     record::{Ledger, Outcome, Stage},
     status::{Liveness, Status},
 };
 
-use super::{Extras, catalogue as c, process};
+use super::{Extras, catalogue as c};
 use crate::core::{BuddyView, View};
 
 pub(super) fn write(view: &View, extras: &Extras, per_peer_max: usize) -> Expo {
@@ -148,16 +149,8 @@ fn traffic(expo: &mut Expo, extras: &Extras) {
 }
 
 fn program(expo: &mut Expo, extras: &Extras) {
-    expo.family(&c::BUILD).sample(&[env!("CARGO_PKG_VERSION")], 1_u64);
-    expo.family(&c::START).sample(&[], Duration::from_millis(extras.started_ms));
-    let mut cpu = expo.family(&c::CPU);
-    if let Some(time) = process::cpu() {
-        cpu.sample(&[], time);
-    }
-    let mut rss = expo.family(&c::RSS);
-    if let Some(bytes) = process::resident_bytes() {
-        rss.sample(&[], bytes);
-    }
+    let families = Families { build: &c::BUILD, start: &c::START, cpu: &c::CPU, resident: &c::RSS };
+    process::write(expo, families, env!("CARGO_PKG_VERSION"), extras.started_ms);
 }
 
 fn seconds(ms: i64) -> f64 {

@@ -189,19 +189,8 @@ impl Ask {
 impl DaemonArgs {
     /// These flags, and those of `top` that are not among them.
     pub(super) fn over(self, top: Self) -> Self {
-        let (own, under) = (self.common, top.common);
         Self {
-            common: CommonArgs {
-                config: own.config.or(under.config),
-                print_config: own.print_config || under.print_config,
-                list_metrics: own.list_metrics || under.list_metrics,
-                data_dir: own.data_dir.or(under.data_dir),
-                listen: own.listen.or(under.listen),
-                http: own.http.or(under.http),
-                log: own.log.or(under.log),
-                log_format: own.log_format.or(under.log_format),
-                ready_json: own.ready_json || under.ready_json,
-            },
+            common: self.common.over(top.common),
             advertise: if self.advertise.is_empty() { top.advertise } else { self.advertise },
             domain: self.domain.or(top.domain),
             name: self.name.or(top.name),

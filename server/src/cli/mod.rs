@@ -79,7 +79,7 @@ impl DaemonArgs {
     }
 
     fn check(self) -> Result<Plan, Misuse> {
-        if self.common.list_metrics || self.common.print_config || self.common.ready_json {
+        if self.common.asks_of_daemon() {
             return Err(Misuse::DaemonFlags);
         }
         let config = self.config()?;

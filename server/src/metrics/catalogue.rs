@@ -5,54 +5,15 @@
 //! agents and servers can live in one process and its numbers are no single one's. Histograms know the kinds
 //! presence.ping and other, whereas ledgers know each kind by its name: twenty series for each kind and stage would add up.
 
-use pams_shared::catalogue::{Kind, Metric, Source};
+use pams_shared::catalogue::{
+    Metric,
+    define::{ONE, by, counter, gauge, held, histogram, seconds},
+};
 
-/// Upper bounds in seconds, from a host's own loopback to a path that is as good as dead: about three per decade.
-const SECONDS: &[f64] = &[
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
-
-const ONE: &str = "1";
 const KINDS: &str = "kinds, up to limits.kinds, and other";
 const PEERS: &str = "peers, up to metrics.per_peer_max";
 
-const fn scraped(kind: Kind, name: &'static str, unit: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind, unit, labels: &[], bound: ONE, help, buckets: &[], source: Source::Scrape }
-}
-
-const fn by(labels: &'static [&'static str], bound: &'static str, metric: Metric) -> Metric {
-    Metric { labels, bound, ..metric }
-}
-
-const fn held(metric: Metric) -> Metric {
-    Metric { source: Source::Held, ..metric }
-}
-
-const fn histogram(name: &'static str, help: &'static str) -> Metric {
-    Metric { buckets: SECONDS, ..held(scraped(Kind::Histogram, name, "seconds", help)) }
-}
-
-const fn counter(name: &'static str, help: &'static str) -> Metric {
-    scraped(Kind::Counter, name, "", help)
-}
-
-const fn gauge(name: &'static str, help: &'static str) -> Metric {
-    scraped(Kind::Gauge, name, "", help)
-}
-
-const fn seconds(name: &'static str, help: &'static str) -> Metric {
-    scraped(Kind::Gauge, name, "seconds", help)
-}
-
-macro_rules! catalogue {
-    ($($name:ident = $metric:expr;)*) => {
-        $(pub(super) static $name: Metric = $metric;)*
-        /// All metrics of the server.
-        pub static CATALOGUE: &[Metric] = &[$($metric),*];
-    };
-}
-
-catalogue! {
+pams_shared::catalogue! {
     // Transactions of all peers, as they report them: how many, how they ended, how long they took.
     OPENED = by(&["kind"], KINDS, counter("pams_server_transactions_opened_total",
         "Transactions opened by peers. At each scrape it equals those closed plus those in flight."));

@@ -5,7 +5,6 @@
 //! Nothing here decides anything, and nothing here is measured: durations come in as the peers' records have them.
 
 mod catalogue;
-mod process;
 mod snapshot;
 
 use std::{

@@ -7,11 +7,12 @@ use pams_shared::{
     expo::Expo,
     id::PeerId,
     moment::Moment,
+    process::{self, Families},
     record::{Ledger, Outcome},
     status::Liveness,
 };
 
-use super::{Extras, catalogue as c, process};
+use super::{Extras, catalogue as c};
 use crate::core::{
     Pams,
     view::{Filter, PeerView, Summary},
@@ -156,14 +157,6 @@ fn traffic(expo: &mut Expo, extras: &Extras) {
 }
 
 fn program(expo: &mut Expo, extras: &Extras) {
-    expo.family(&c::BUILD).sample(&[env!("CARGO_PKG_VERSION")], 1_u64);
-    expo.family(&c::START).sample(&[], Duration::from_millis(extras.started_ms));
-    let mut cpu = expo.family(&c::CPU);
-    if let Some(time) = process::cpu() {
-        cpu.sample(&[], time);
-    }
-    let mut rss = expo.family(&c::RSS);
-    if let Some(bytes) = process::resident_bytes() {
-        rss.sample(&[], bytes);
-    }
+    let families = Families { build: &c::BUILD, start: &c::START, cpu: &c::CPU, resident: &c::RSS };
+    process::write(expo, families, env!("CARGO_PKG_VERSION"), extras.started_ms);
 }

@@ -47,6 +47,26 @@ pub struct CommonArgs {
 }
 
 impl CommonArgs {
+    /// These flags, and those of `under` that are not among them.
+    pub fn over(self, under: Self) -> Self {
+        Self {
+            config: self.config.or(under.config),
+            print_config: self.print_config || under.print_config,
+            list_metrics: self.list_metrics || under.list_metrics,
+            data_dir: self.data_dir.or(under.data_dir),
+            listen: self.listen.or(under.listen),
+            http: self.http.or(under.http),
+            log: self.log.or(under.log),
+            log_format: self.log_format.or(under.log_format),
+            ready_json: self.ready_json || under.ready_json,
+        }
+    }
+
+    /// Something is to be printed that only a daemon prints.
+    pub fn asks_of_daemon(&self) -> bool {
+        self.print_config || self.list_metrics || self.ready_json
+    }
+
     /// The keys that were given as flags; a binary adds its own with [`set`].
     pub fn overrides(&self) -> Table {
         let mut table = Table::new();

@@ -4,6 +4,37 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
+use crate::{
+    catalogue::Metric,
+    expo::{Expo, Number},
+};
+
+/// The families in which a program shows itself; each binary has its own, under its prefix.
+#[derive(Clone, Copy, Debug)]
+pub struct Families {
+    /// With the version as its label.
+    pub build: &'static Metric,
+    pub start: &'static Metric,
+    pub cpu: &'static Metric,
+    pub resident: &'static Metric,
+}
+
+/// Writes them for a scrape. `started_ms`: wall clock at the start, ms since 1970.
+pub fn write(expo: &mut Expo, families: Families, version: &str, started_ms: u64) {
+    expo.family(families.build).sample(&[version], 1_u64);
+    expo.family(families.start).sample(&[], Duration::from_millis(started_ms));
+    known(expo, families.cpu, cpu());
+    known(expo, families.resident, resident_bytes());
+}
+
+/// A family without a series is one that nobody knows.
+fn known(expo: &mut Expo, family: &'static Metric, value: Option<impl Number>) {
+    let mut family = expo.family(family);
+    if let Some(value) = value {
+        family.sample(&[], value);
+    }
+}
+
 /// CPU time so far, user and system.
 pub fn cpu() -> Option<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
