@@ -1,5 +1,5 @@
 //! What `main` of each binary does beside its own matter: it listens to signals, writes to stdout, tells on stderr why it
-//! ends, and finds the exit code. It parses nothing (see [`config`](crate::config)) and logs to where
+//! ends, and finds the exit code. It parses nothing (see [`config`](mod@crate::config)) and logs to where
 //! [`logs`](crate::logs) says.
 
 use std::{

@@ -240,9 +240,8 @@ async fn listen(
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<Option<SocketAddr>> {
     let path = config.socket_path();
-    let (unix, file) = control::listen(&path, CONTROL_MODE)
-        .await
-        .with_context(|| format!("can not listen on the control socket {} (--socket names another)", path.display()))?;
+    let (unix, file) =
+        control::listen(&path, CONTROL_MODE).await.context("no control socket (--socket names another place)")?;
     let (router, metrics_of, stopped) = (local.clone().control(), metrics.clone(), stop.clone());
     tasks.spawn(async move {
         serve(unix, router, BOUNDS, || metrics_of.panicked(), stopping(stopped)).await;

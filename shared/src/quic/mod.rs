@@ -1,5 +1,5 @@
 //! The one place for QUIC's configuration: endpoints, transports, calls ([`calls`]), frames on streams ([`frames`]), and why a connection did
-//! not come about or ended ([`why`]).
+//! not come about or ended ([`why()`]).
 //!
 //! Connections are small here: a server keeps one for each agent, an agent one for each buddy, and all of them carry little.
 //! Certificates and names are `identity`'s; what is said on a connection is the shells' business.
