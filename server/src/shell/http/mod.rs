@@ -3,7 +3,7 @@
 //!
 //! Nothing here asks who is there. The TCP port shows to everybody who can reach it, so it is on loopback by default; the
 //! admin socket is a file that only its owner can open. No route reads a body. Each request has its time, each connection
-//! its life, each listener its number of connections ([`BOUNDS`]). All ends when the loop has ended.
+//! its life, each listener its number of connections (`BOUNDS`). All ends when the loop has ended.
 
 mod api;
 #[cfg(test)]

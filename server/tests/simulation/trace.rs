@@ -1,0 +1,137 @@
+//! What happened, line by line, in virtual time. Nothing is written, and no text made, unless somebody wants it.
+
+use std::fmt::Write as _;
+
+use pams_agent::core::{Input, Notice, Output};
+use pams_server::core;
+use pams_shared::{
+    frame::Report,
+    id::{Correlator, PeerId},
+};
+
+use crate::setup::node;
+
+#[derive(Debug, Default)]
+pub struct Trace {
+    on: bool,
+    /// Print each line as well.
+    pub echo: bool,
+    text: String,
+}
+
+impl Trace {
+    pub fn new(on: bool) -> Self {
+        Self { on, ..Self::default() }
+    }
+
+    /// One line: when, who, what.
+    pub fn line(&mut self, now: u64, who: usize, what: impl FnOnce() -> String) {
+        if !self.on {
+            return;
+        }
+        let start = self.text.len();
+        let (s, us) = (now / 1_000_000_000, now / 1_000 % 1_000_000);
+        writeln!(self.text, "{s:4}.{us:06} {} {}", name(who), what()).expect("a string takes all");
+        if self.echo {
+            print!("{}", &self.text[start..]);
+        }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub fn tail(&self, lines: usize) -> String {
+        let all: Vec<&str> = self.text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+}
+
+/// The home is `S`, agents are letters.
+pub fn name(node: usize) -> char {
+    match u8::try_from(node) {
+        Ok(0) => 'S',
+        Ok(n) if n <= 26 => char::from(b'a' + n - 1),
+        _ => '?',
+    }
+}
+
+/// The random part of a correlator, short.
+pub fn short(c: &Correlator) -> String {
+    let [.., a, b, c] = c.trace;
+    format!("#{a:02x}{b:02x}{c:02x}")
+}
+
+pub fn agent_input(input: &Input) -> String {
+    let who = |peer: &PeerId| node(*peer).map_or('?', name);
+    match input {
+        Input::Tick => "tick".to_owned(),
+        Input::Sent { correlator, .. } => format!("sent {}", short(correlator)),
+        Input::Ping { from, ping, .. } => format!("ping {} {}", who(from), short(&ping.correlator)),
+        Input::Pong { from, pong, .. } => {
+            format!("pong {} {} {}", who(from), short(&pong.correlator), pong.status.as_str())
+        }
+        Input::LinkUp { peer, link, epoch, .. } => format!("link up {} {link} epoch {epoch}", who(peer)),
+        Input::LinkDown { peer, link, why, restarted } => {
+            format!("link down {} {link} {}{}", who(peer), why.text, if *restarted { ", restarted" } else { "" })
+        }
+        Input::DialFailed { peer, why } => format!("dial failed {} {}", who(peer), why.text),
+        Input::Goodbye { peer } => format!("goodbye {}", who(peer)),
+        Input::Resolved { peer, found } => format!("resolved {} {found:?}", who(peer)),
+        Input::FrameRejected { label, .. } => format!("rejected {label}"),
+        Input::Home(input) => format!("home {input:?}"),
+        Input::Command(command) => format!("{command:?}"),
+    }
+}
+
+pub fn agent_output(output: &Output) -> String {
+    let who = |peer: &PeerId| node(*peer).map_or('?', name);
+    match output {
+        Output::Dial { peer, .. } => format!("dial {}", who(peer)),
+        Output::Resolve { peer } => format!("resolve {}", who(peer)),
+        Output::SendPing { peer, ping } => format!("ping {} {}", who(peer), short(&ping.correlator)),
+        Output::SendPong { peer, pong } => format!("pong {} {}", who(peer), short(&pong.correlator)),
+        Output::Greet { attach, .. } => format!("greet, attach {attach}"),
+        Output::Report(report) => format!("report {}", brief(report)),
+        Output::Record(r) => {
+            let (why, total) = (r.reason.map_or("", |r| r.as_str()), r.total_ns.unwrap_or_default());
+            format!("record {} {} {} {why} {total} ns {:?}", r.kind, short(&r.correlator), r.outcome.as_str(), r.stages)
+        }
+        Output::Pinged { token, result } => format!("pinged {token} {}", result.is_ok()),
+        Output::Published(presence) => format!("published {}", presence.status.as_str()),
+        Output::Goodbye => "goodbye".to_owned(),
+        Output::Notice(Notice::Liveness { peer, to, .. }) => format!("{} is {}", who(peer), to.as_str()),
+        Output::Notice(Notice::Status { peer, to, .. }) => format!("{} says {}", who(peer), to.as_str()),
+        Output::Notice(notice) => format!("notice {}", notice.label()),
+    }
+}
+
+pub fn home_input(input: &core::Input) -> String {
+    match input {
+        core::Input::Opened { session, peer, hello, .. } => {
+            let who = node(*peer).map_or('?', name);
+            format!("opened {} {who} epoch {} attach {}", session.0, hello.epoch, hello.attach)
+        }
+        core::Input::Report { session, report } => format!("report {} {}", session.0, brief(report)),
+        input => format!("{input:?}"),
+    }
+}
+
+pub fn home_output(output: &core::Output) -> String {
+    match output {
+        core::Output::Record { peer, record } => {
+            format!("record {} {}", node(*peer).map_or('?', name), short(&record.correlator))
+        }
+        core::Output::Fetched { session, entry } => format!("fetched {} {}", session.0, entry.is_some()),
+        core::Output::Event(event) => {
+            format!("{} {} epoch {}", node(event.peer).map_or('?', name), event.what.as_str(), event.epoch)
+        }
+        core::Output::Notice(notice) => format!("notice {}", notice.label()),
+        output => format!("{output:?}"),
+    }
+}
+
+fn brief(r: &Report) -> String {
+    let (records, changes, views) = (r.records.len(), r.changes.len(), r.views.len());
+    format!("batch {}: {records} records, {changes} changes, {views} views, {} shed", r.batch, r.shed)
+}
