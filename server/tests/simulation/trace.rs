@@ -67,6 +67,7 @@ pub fn agent_input(input: &Input) -> String {
     match input {
         Input::Tick => "tick".to_owned(),
         Input::Sent { correlator, .. } => format!("sent {}", short(correlator)),
+        Input::SentUnstamped { correlator } => format!("sent {} unstamped", short(correlator)),
         Input::Ping { from, ping, .. } => format!("ping {} {}", who(from), short(&ping.correlator)),
         Input::Pong { from, pong, .. } => {
             format!("pong {} {} {}", who(from), short(&pong.correlator), pong.status.as_str())
