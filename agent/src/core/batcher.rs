@@ -131,7 +131,12 @@ impl Batcher {
         let due = self.due?;
         if self.given == self.unacked.len() {
             let full = self.records.len() >= RECORDS_MAX;
-            if self.unacked.len() >= WINDOW || !(full || self.urgent || due <= now) {
+            if self.unacked.len() >= WINDOW {
+                // Still a sign of life, and what makes a restarted home tell that it knows nothing of this connection.
+                self.due = if due <= now { Some(now + self.pace) } else { return None };
+                return self.unacked.front_mut();
+            }
+            if !(full || self.urgent || due <= now) {
                 return None;
             }
             let batch = self.cut();
@@ -153,11 +158,11 @@ impl Batcher {
         }
     }
 
-    /// When the next batch is due; `None` while there is no home or the window is full.
+    /// When the next batch is due, be it an old one again; `None` while there is no home.
     pub fn deadline(&self) -> Option<Moment> {
         let due = self.due?;
         let waits = self.given == self.unacked.len() && self.unacked.len() >= WINDOW;
-        (!waits).then_some(if self.urgent { Moment::default() } else { due })
+        Some(if self.urgent && !waits { Moment::default() } else { due })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -259,13 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn the_window_bounds_what_is_under_way() {
+    fn the_window_bounds_what_is_under_way_and_the_oldest_goes_again() {
         let mut b = Batcher::new(10);
         b.attach(at(0), 0, PACE);
-        for ms in 0..6 {
+        for ms in 0..4 {
             given(&mut b, ms * 1_500);
         }
-        assert_eq!((b.unacked(), b.deadline()), (WINDOW, None));
+        b.change(Presence::default());
+        assert_eq!((b.unacked(), b.deadline()), (WINDOW, Some(at(6_000))));
+        assert_eq!(given(&mut b, 5_999), []);
+        assert_eq!(given(&mut b, 6_000), [(1, vec![])]);
+        assert_eq!(b.deadline(), Some(at(7_500)));
         b.acked(1);
         assert_eq!(given(&mut b, 20_000), [(5, vec![])]);
     }

@@ -42,6 +42,8 @@ use crate::{
 
 /// Calls that wait for the loop; further ones wait in QUIC, which has a bound of its own.
 const CALLS_MAX: usize = 16;
+/// How long QUIC may hold the socket at the end: three times its probe timeout, on a slow path.
+const FREE_PATIENCE: Duration = Duration::from_secs(3);
 /// Mode of the control socket: the owner and the group may ask.
 const CONTROL_MODE: u32 = 0o660;
 
@@ -82,10 +84,17 @@ pub struct Running {
 }
 
 impl Running {
-    /// Reports what is open, says goodbye, and ends.
+    /// Reports what is open, says goodbye, and ends. Then the port is free, unless somebody else holds `udp`.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
+        // QUIC's own task lets go of the socket a little after the last connection, and tells nobody.
+        let free = async {
+            while Arc::strong_count(&self.udp) > 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(FREE_PATIENCE, free).await;
     }
 
     /// Waits until the agent ends by itself, which it does only when a part of it failed.

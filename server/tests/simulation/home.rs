@@ -255,8 +255,10 @@ impl World {
     fn home_notice(&mut self, notice: &Notice) {
         let what = match notice {
             Notice::Resumed { .. } => "resumed",
-            // Terms say what was applied, and no life speaks after the next one began.
-            Notice::Replayed { .. } | Notice::OlderOrder { .. } => panic!("{notice:?}"),
+            // An agent whose window is full gives its oldest batch again; that it counts once is checked with the books.
+            Notice::Replayed { .. } => "replayed",
+            // No life speaks after the next one began.
+            Notice::OlderOrder { .. } => panic!("{notice:?}"),
             Notice::ForgottenForGood { .. } | Notice::Evicted { .. } | Notice::Gap { .. } | Notice::BadHello { .. } => {
                 panic!("{notice:?}")
             }

@@ -43,6 +43,7 @@ const COUNTED: &[&str] = &[
     "shed",
     "record",
     "resumed",
+    "replayed",
     "superseded",
     "crossed",
     "reset",

@@ -33,8 +33,10 @@ use crate::core::LinkId;
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// A connection that another one replaced is read for so long: what is under way on it may still arrive.
 const SUPERSEDED_FOR: Duration = Duration::from_secs(6);
-/// How long a goodbye and a fetch wait for the other side.
+/// How long a question waits for the other side.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a goodbye may take to arrive; who misses it finds out by itself.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 /// Two connections that came about within so long of each other may be two calls that crossed. Later, a call says that
 /// the caller has lost the old connection.
 const CROSSING: Duration = Duration::from_secs(10);
@@ -249,7 +251,7 @@ impl Links {
         let mut tasks = JoinSet::new();
         for (_, live) in self.live.drain() {
             tasks.spawn(async move {
-                let _ = timeout(REQUEST_PATIENCE, quic::tell(&live.connection, &Frame::Goodbye)).await;
+                let _ = timeout(GOODBYE_PATIENCE, quic::tell(&live.connection, &Frame::Goodbye)).await;
                 live.connection.close(close::GOODBYE.into(), b"goodbye");
             });
         }
