@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use pams_shared::{
     clock::Clock,
-    frame::{Frame, close},
+    frame::{Frame, Issued, close},
     identity::{self, Address, AgentIdentity, Token},
     quic,
 };
@@ -14,7 +14,9 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Joins with the token unless the agent is of that cluster already, so that the same command line starts it again.
+/// Joins with the token unless it was the last to be used, so that the same command line starts the agent again. Another
+/// token of the same cluster joins it again, as the same peer; if that fails, what it has is still good among peers, and the
+/// home says what it thinks of it.
 pub async fn join(
     endpoint: &Endpoint,
     mut identity: AgentIdentity,
@@ -22,23 +24,32 @@ pub async fn join(
     name: &str,
 ) -> anyhow::Result<AgentIdentity> {
     let token: Token = token.trim().parse().context("the token after --join can not be used")?;
-    if identity.is_joined_by(&token) {
-        tracing::debug!("this agent has joined the token's cluster already; the token is not used again");
+    if identity.has_redeemed(&token) {
+        tracing::debug!("this agent has joined with this token already; it is not used again");
         return Ok(identity);
     }
-    if identity.is_joined() {
+    if identity.is_joined() && !identity.is_joined_by(&token) {
         bail!("{}", identity::IdentityError::OtherCluster);
     }
-    let request = Frame::Join(identity.join_request(&token, name, Clock.now().wall_ms())?);
+    let issued = match redeem(endpoint, &identity, &token, name).await {
+        Err(error) if identity.is_joined() => {
+            tracing::warn!(%error, "not joined again; going on with the certificate from before");
+            return Ok(identity);
+        }
+        issued => issued?,
+    };
+    // Files are written and synced: not on the thread that serves.
+    tokio::task::spawn_blocking(move || identity.join(&token, &issued).map(|()| identity))
+        .await?
+        .context("the certificate that the server issued can not be used")
+}
+
+async fn redeem(endpoint: &Endpoint, identity: &AgentIdentity, token: &Token, name: &str) -> anyhow::Result<Issued> {
+    let request = Frame::Join(identity.join_request(token, name, Clock.now().wall_ms())?);
     let mut last = None;
     for address in &token.addresses {
-        match timeout(PATIENCE, ask(endpoint, &token, address, &request)).await {
-            Ok(Ok(Frame::Issued(issued))) => {
-                // Files are written and synced: not on the thread that serves.
-                return tokio::task::spawn_blocking(move || identity.join(&token, &issued).map(|()| identity))
-                    .await?
-                    .context("the certificate that the server issued can not be used");
-            }
+        match timeout(PATIENCE, ask(endpoint, token, address, &request)).await {
+            Ok(Ok(Frame::Issued(issued))) => return Ok(issued),
             // The cluster has spoken; another of its servers would say the same.
             Ok(Ok(Frame::Refused(refused))) => bail!("{address} refuses to let this agent join: {}", refused.detail),
             Ok(Ok(_)) => last = Some(format!("{address} answered with something else: is it a pams-server?")),

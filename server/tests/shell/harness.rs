@@ -111,6 +111,16 @@ impl Home {
         self.metric("pams_server_frames_rejected_total", &[("reason", reason)]).await
     }
 
+    /// Waits until some Hello was answered with no.
+    pub async fn rejected_hello(&self) {
+        soon(async {
+            while self.rejected_frames("hello").await < 1.0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// Waits until so many connections ended in this way.
     pub async fn handshakes(&self, result: &str, wanted: f64) {
         soon(async {

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 
+use pams_server::core::Pams;
 use pams_shared::{
     frame::{Frame, Join, Refusal, Refused, Role, close},
-    identity::{JOIN_NAME, Token, join_tls, system_time},
+    identity::{Address, AgentIdentity, JOIN_NAME, Token, join_tls, system_time},
     quic,
+    status::Liveness,
 };
 use uuid::Uuid;
 
@@ -107,4 +109,57 @@ async fn who_joins_says_join_and_nothing_else() {
     assert!(soon(quic::request(&connection, &Frame::Goodbye)).await.is_err());
     assert_eq!(closed(&connection).await, Some(close::PROTOCOL));
     assert_eq!(j.home.rejected_frames("misplaced").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_forgotten_agent_joins_again_with_a_new_token_as_the_same_peer() {
+    let (home, dir) = (Home::start().await, tempfile::tempdir().unwrap());
+    let first = home.running.ready.first_token.clone().unwrap();
+    let used = |token: &Token| {
+        let id = token.id.clone();
+        home.tokens().list(0).unwrap().into_iter().find(|t| t.id == id).unwrap().used
+    };
+    let agent = whole_agent(&dir, &first).await;
+    let peer = agent.ready.peer;
+    let is_here = move |pams: &Pams, now| pams.peer(now, peer).is_some_and(|p| p.home.session.is_some());
+    home.until(is_here).await;
+    soon(agent.stop()).await;
+    home.until(move |pams, now| pams.peer(now, peer).unwrap().peer.liveness == Liveness::Left).await;
+    assert!(home.running.handle.forget(peer).await.unwrap().unwrap().unbound);
+
+    // The same command line: it starts, uses nothing, and is turned away.
+    let agent = whole_agent(&dir, &first).await;
+    home.rejected_hello().await;
+    soon(agent.stop()).await;
+    assert_eq!(used(&first), 1);
+
+    let by_name: Address = format!("localhost:{}", home.at().port()).parse().unwrap();
+    let fresh = Token { addresses: vec![home.at().into(), by_name], ..home.token(Some(1), 0) };
+    for _ in 0..2 {
+        let agent = whole_agent(&dir, &fresh).await;
+        assert_eq!(agent.ready.peer, peer);
+        home.until(is_here).await;
+        soon(agent.stop()).await;
+        assert_eq!(used(&fresh), 1, "the second time it has been used already");
+    }
+    let identity = AgentIdentity::open(&dir.path().join("agent")).unwrap();
+    assert_eq!(identity.homes(), fresh.addresses);
+    drop(identity);
+
+    // One that is no good does not keep it from what it has.
+    let agent = whole_agent(&dir, &Token { id: "0000".into(), ..fresh }).await;
+    home.until(is_here).await;
+    soon(agent.stop()).await;
+}
+
+async fn whole_agent(dir: &tempfile::TempDir, token: &Token) -> pams_agent::shell::Running {
+    let config = pams_agent::config::Config {
+        data_dir: dir.path().join("agent"),
+        socket: Some(dir.path().join("agent.sock")),
+        listen: LOOPBACK,
+        http: pams_agent::config::Http::Off,
+        ..Default::default()
+    };
+    let options = pams_agent::shell::Options { join: Some(token.to_string()), ..Default::default() };
+    soon(pams_agent::shell::start(config, options)).await.unwrap()
 }

@@ -47,6 +47,9 @@ struct Joined {
     /// Leaf first.
     chain: Vec<Der>,
     homes: Vec<Address>,
+    /// Id of the token that it joined with last; files of the first versions do not tell.
+    #[serde(default)]
+    token: Option<String>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -161,7 +164,14 @@ impl AgentIdentity {
         })
     }
 
-    /// Whether the token is of the cluster that this agent has joined, so that it need not be used again.
+    /// Whether this agent joined with this very token the last time, so that it need not be used again. Another token of
+    /// the cluster is an operator's wish: the home has forgotten the agent, or has moved.
+    pub fn has_redeemed(&self, token: &Token) -> bool {
+        let last = self.state.joined.as_ref().and_then(|joined| joined.token.as_ref());
+        self.is_joined_by(token) && last == Some(&token.id)
+    }
+
+    /// Whether the token is of the cluster that this agent has joined.
     pub fn is_joined_by(&self, token: &Token) -> bool {
         self.root().and_then(|root| name::key_hash(root).ok()) == Some(token.pin)
     }
@@ -176,28 +186,29 @@ impl AgentIdentity {
         if pin != token.pin {
             return Err(IdentityError::Issued("its root is not the one that the token names".into()));
         }
-        self.install(issued, token.addresses.clone())
+        self.install(issued, token.addresses.clone(), Some(token.id.clone()))
     }
 
     /// Takes a renewed certificate; connections made from now on show it.
     pub fn renew(&mut self, issued: &Issued) -> Result<(), IdentityError> {
         let joined = self.state.joined.as_ref();
-        let Some(Joined { root, domain, homes, .. }) = joined else {
+        let Some(Joined { root, domain, homes, token, .. }) = joined else {
             return Err(IdentityError::Issued("this agent has not joined yet".into()));
         };
         if root.0 != issued.root || *domain != issued.domain {
             return Err(IdentityError::Issued("it is of another root or domain than this agent's".into()));
         }
-        let homes = homes.clone();
-        self.install(issued, homes)
+        let (homes, token) = (homes.clone(), token.clone());
+        self.install(issued, homes, token)
     }
 
-    fn install(&mut self, issued: &Issued, homes: Vec<Address>) -> Result<(), IdentityError> {
+    fn install(&mut self, issued: &Issued, homes: Vec<Address>, token: Option<String>) -> Result<(), IdentityError> {
         let joined = Joined {
             domain: issued.domain.clone(),
             root: Der(issued.root.clone()),
             chain: issued.chain.iter().cloned().map(Der).collect(),
             homes,
+            token,
         };
         let new = member(&joined, self.state.id, &self.key).map_err(IdentityError::Issued)?;
         let state = State { joined: Some(joined), ..self.state.clone() };

@@ -174,6 +174,33 @@ fn an_agent_joins_with_a_token_and_peers_prove_who_they_are() {
 }
 
 #[test]
+fn which_token_was_used_is_known_and_outlives_a_renewal() {
+    let mut cluster = Cluster::new();
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second] = [cluster.token(Some(1)), cluster.token(Some(1))];
+    let mut agent = AgentIdentity::open(dir.path()).unwrap();
+    assert!(!agent.has_redeemed(&first));
+    let join = agent.join_request(&first, "a", 0).unwrap();
+    agent.join(&first, &cluster.authority.enrol(&join, T0).unwrap()).unwrap();
+    let renewed = cluster.authority.renew(agent.subject().unwrap(), &agent.csr().unwrap(), T0).unwrap();
+    agent.renew(&renewed).unwrap();
+    drop(agent);
+    let agent = AgentIdentity::open(dir.path()).unwrap();
+    assert!(agent.has_redeemed(&first) && !agent.has_redeemed(&second) && agent.is_joined_by(&second));
+    let other = Token { pin: [0; 32], ..first.clone() };
+    assert!(!agent.has_redeemed(&other), "an id says nothing without its cluster");
+    drop(agent);
+
+    // A file from before this was kept.
+    let file = dir.path().join("identity.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert!(state["joined"].as_object_mut().unwrap().remove("token").is_some());
+    fs::write(&file, state.to_string()).unwrap();
+    let agent = AgentIdentity::open(dir.path()).unwrap();
+    assert!(agent.is_joined_by(&first) && !agent.has_redeemed(&first));
+}
+
+#[test]
 fn quic_takes_all_four_configurations() {
     let mut cluster = Cluster::new();
     let dir = tempfile::tempdir().unwrap();
