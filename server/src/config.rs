@@ -91,7 +91,7 @@ pams_shared::config! {
         /// How long peers that are gone or left stay listed, 1m to 1year.
         forget_after: Duration = PamsConfig::default().forget_after,
         /// Time after the start in which service discovery is refused and /readyz says no, as agents have yet to come
-        /// back; up to 1h. Default: twice gone_after.
+        /// back; up to 1h. Default: gone_after and 10.5s, in which each agent tries again.
         grace: Option<Duration> = None => PamsConfig::default().grace(),
     }
 }

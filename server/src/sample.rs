@@ -1,6 +1,6 @@
 //! An engine for tests of what people and Prometheus see: four peers, one of each fate, and a crowd.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use pams_shared::{
     frame::{Hello, Profile, Report, View},
@@ -34,7 +34,7 @@ pub fn now() -> Moment {
 }
 
 pub fn pams() -> Pams {
-    let mut pams = Pams::new(PamsConfig::default(), at(0));
+    let mut pams = Pams::new(config(), at(0));
     open(&mut pams, 1, DELTA, DELTA_NAME, &[], at(0));
     tick(&mut pams, at(9_500));
     open(&mut pams, 2, ALPHA, "alpha", &["games/chess"], at(9_500));
@@ -47,9 +47,14 @@ pub fn pams() -> Pams {
     pams
 }
 
+/// The list is complete at [`now`].
+fn config() -> PamsConfig {
+    PamsConfig { sd_grace: Some(Duration::from_secs(9)), ..PamsConfig::default() }
+}
+
 /// `n` live peers at [`now`].
 pub fn crowd(n: u64) -> Pams {
-    let mut pams = Pams::new(PamsConfig::default(), at(0));
+    let mut pams = Pams::new(config(), at(0));
     for i in 0..n {
         let id = PeerId(uuid::Uuid::from_u64_pair(i, i));
         open(&mut pams, i, id, &format!("p{i}"), &[], at(9_500));

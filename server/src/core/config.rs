@@ -3,6 +3,15 @@
 
 use std::time::Duration;
 
+use pams_shared::frame::HOME_RETRY_MAX;
+
+/// How long an agent may wait between two attempts to reach us, jitter included.
+const RETRY: Duration = HOME_RETRY_MAX.saturating_mul(3).checked_div(2).unwrap();
+/// How long one attempt may take that is lost, as the one that was under way when we started.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// For handshakes when everybody comes at once.
+const MARGIN: Duration = Duration::from_secs(1);
+
 /// Bounds and times of the engine. Every bound sheds the oldest or turns away the newest, and is counted when it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PamsConfig {
@@ -36,7 +45,7 @@ pub struct PamsConfig {
     /// Kinds of transactions that have a label of their own in the totals; the others are summed under `other`.
     pub kinds_max: usize,
     /// Time after the start in which a list of all peers is not given out, because the directory is in memory and the
-    /// agents need time to attach again. `None`: twice `gone_after`.
+    /// agents need time to attach again. `None`: `gone_after`, and what an agent may need for its next attempt.
     pub sd_grace: Option<Duration>,
 }
 
@@ -95,7 +104,7 @@ impl PamsConfig {
 
     /// How long after the start the directory is taken to be full again.
     pub fn grace(&self) -> Duration {
-        self.sd_grace.unwrap_or(self.gone_after * 2)
+        self.sd_grace.unwrap_or(RETRY + ATTEMPT + self.gone_after + MARGIN)
     }
 }
 
@@ -108,7 +117,17 @@ mod tests {
         let config = PamsConfig::default();
         assert_eq!(config.check(), Ok(()));
         assert!(config.gone_after <= Duration::from_secs(5));
-        assert_eq!(config.grace(), Duration::from_secs(9));
+    }
+
+    #[test]
+    fn the_list_is_not_given_out_before_each_agent_has_tried_again() {
+        let config = PamsConfig::default();
+        let (jittered, attempt) = (HOME_RETRY_MAX.mul_f64(1.5), Duration::from_secs(5));
+        assert!(config.grace() >= jittered + attempt + config.gone_after);
+        assert_eq!(config.grace(), Duration::from_secs(15));
+        let slow = PamsConfig { gone_after: Duration::from_secs(60), ..config };
+        assert!(slow.grace() > Duration::from_secs(60));
+        assert_eq!(PamsConfig { sd_grace: Some(Duration::ZERO), ..slow }.grace(), Duration::ZERO);
     }
 
     #[test]
