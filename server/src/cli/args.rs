@@ -112,6 +112,9 @@ pub enum Ask {
     Forget {
         /// A peer id
         peer: PeerId,
+        /// Also if it is here, to take its right to be: other peers accept its certificate until that runs out
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         client: Client,
     },

@@ -115,8 +115,9 @@ impl Asking {
                 let detail = self.control.get(&target(&["api", "v1", "peers", &peer.to_string()], &[])).await?;
                 self.write(detail, out, |p: read::Detail| show::peer(&p, colour))
             }
-            Ask::Forget { peer, .. } => {
-                let path = target(&["admin", "v1", "peers", &peer.to_string()], &[]);
+            Ask::Forget { peer, force, .. } => {
+                let query: &[_] = if force { &[("force", "true")] } else { &[] };
+                let path = target(&["admin", "v1", "peers", &peer.to_string()], query);
                 let answer = self.control.delete(&path).await?;
                 self.write(answer, out, |f: read::Forgotten| show::forgotten(&f))
             }

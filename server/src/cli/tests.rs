@@ -117,6 +117,8 @@ async fn a_peer_that_is_gone_is_forgotten() {
     let expected = "its entry is removed, and its id is free for another key";
     assert_eq!(told, format!("peer {} is forgotten: {expected}\n", sample::GAMMA));
     assert_eq!(json(&served, &format!("pams-server forget {}", sample::DELTA)).await["binding"], false);
+    let told = text(&served, &format!("pams-server forget {} --force", sample::ALPHA)).await;
+    assert!(told.starts_with(&format!("peer {} is forgotten: its entry is removed", sample::ALPHA)), "{told}");
 }
 
 #[tokio::test]

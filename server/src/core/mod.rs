@@ -87,8 +87,12 @@ pub enum Input {
     Closed {
         session: SessionId,
     },
-    /// An operator's wish; answered by [`Output::Forgot`] in the same drain.
-    Forget(PeerId),
+    /// An operator's wish; answered by [`Output::Forgot`] in the same drain. `force`: also if the peer is here. It must
+    /// have been made unwelcome before, or it is back at once.
+    Forget {
+        peer: PeerId,
+        force: bool,
+    },
     /// We are about to stop: no more sessions.
     Drain,
     /// The deadline has passed.
@@ -148,7 +152,7 @@ pub enum Forgot {
     Done,
     /// No such entry.
     Unknown,
-    /// Live or overdue: it would be back with its next report. Nothing changed.
+    /// Live or overdue, and not forced. Nothing changed.
     StillHere,
 }
 
@@ -215,7 +219,7 @@ impl Pams {
             Input::Fetch { session, peer } => self.fetch(now, session, peer),
             Input::Goodbye { session } => self.goodbye(now, session),
             Input::Closed { session } => self.closed(session),
-            Input::Forget(peer) => self.forget(now, peer),
+            Input::Forget { peer, force } => self.forget(now, peer, force),
             Input::Drain => self.draining = true,
             Input::Tick => {}
         }
@@ -254,7 +258,7 @@ impl Pams {
         }
         for _ in 0..LOOKS_MAX {
             match self.directory.next_departure() {
-                Some((at, peer)) if at <= now => self.remove(now, peer),
+                Some((at, peer)) if at <= now => self.remove(now, peer, close::DONE),
                 _ => break,
             }
         }
@@ -299,31 +303,32 @@ impl Pams {
     fn evict(&mut self, now: Moment) -> bool {
         let Some((_, oldest)) = self.directory.next_departure() else { return false };
         self.notice(Notice::Evicted { peer: oldest });
-        self.remove(now, oldest);
+        self.remove(now, oldest, close::DONE);
         true
     }
 
-    fn forget(&mut self, now: Moment, peer: PeerId) {
+    fn forget(&mut self, now: Moment, peer: PeerId, force: bool) {
         let answer = match self.directory.row(peer) {
             None => Forgot::Unknown,
-            Some(row) if !row.departed() => Forgot::StillHere,
+            Some(row) if !row.departed() && !force => Forgot::StillHere,
             Some(_) => {
-                self.remove(now, peer);
+                self.remove(now, peer, close::REJECTED);
                 Forgot::Done
             }
         };
         self.outputs.push_back(Output::Forgot { peer, answer });
     }
 
-    /// Removes an entry and all that belongs to it, but for its trace; its counts stay in the totals.
-    fn remove(&mut self, now: Moment, peer: PeerId) {
+    /// Removes an entry and all that belongs to it, but for its trace; its counts stay in the totals. A session that is
+    /// still open is closed with `code`.
+    fn remove(&mut self, now: Moment, peer: PeerId, code: u32) {
         self.abandon(peer, Reason::Crash);
         self.event(now, peer, What::Forgotten);
         self.witnesses.drop_watcher(peer);
         let Some(row) = self.directory.remove(peer) else { return };
         if let Some(session) = row.session {
             self.sessions.remove(&session);
-            self.outputs.push_back(Output::Close { session, code: close::DONE });
+            self.outputs.push_back(Output::Close { session, code });
         }
         if let Some(oldest) = self.forgotten.keep(peer, *row, self.config.forgotten_max) {
             self.notice(Notice::ForgottenForGood { peer: oldest });

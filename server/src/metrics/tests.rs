@@ -77,7 +77,7 @@ fn single_peers_are_shown_up_to_a_bound_and_vanish_with_their_peer() {
     let closed = [("peer", id.as_str()), ("name", "alpha"), ("kind", "presence.ping"), ("status", "good")];
     assert_eq!(scraped.value("pams_server_peer_transactions_closed_total", &closed), Some(3.0));
 
-    pams.handle(sample::now(), Input::Forget(sample::GAMMA));
+    pams.handle(sample::now(), Input::Forget { peer: sample::GAMMA, force: false });
     let scraped = scrape(&metrics, &pams);
     assert_eq!(of(&scraped, "up", sample::GAMMA, "gamma"), None);
     assert_eq!(of(&scraped, "up", sample::DELTA, sample::DELTA_NAME), Some(0.0));
@@ -88,7 +88,7 @@ fn single_peers_are_shown_up_to_a_bound_and_vanish_with_their_peer() {
 fn what_happens_is_counted_under_known_labels() {
     let metrics = Metrics::new(0).unwrap();
     let mut pams = sample::pams();
-    pams.handle(sample::now(), Input::Forget(sample::DELTA));
+    pams.handle(sample::now(), Input::Forget { peer: sample::DELTA, force: false });
     pams.handle(sample::now(), Input::Heard { session: crate::core::SessionId(99) });
     for output in sample::outputs(&mut pams) {
         match output {

@@ -132,20 +132,28 @@ async fn welcome(
     subject: Subject,
     hello: Hello,
 ) -> Result<Result<Terms, Rejected>, End> {
-    // Asked last, so that it still holds when the core hears of the session.
-    if !door.registrar.is_bound(&subject).await {
+    let unknown = || {
         let detail = format!(
             "this server does not, or no longer, know the key of peer {0}: it was forgotten, or the server's data is \
              from before it joined; join again with a new token from `pams-server token create`",
             subject.id
         );
-        return Ok(Err(Rejected { code: Rejection::Key, detail }));
+        Rejected { code: Rejection::Key, detail }
+    };
+    if !door.registrar.is_bound(&subject).await {
+        return Ok(Err(unknown()));
     }
     let (answer, verdict) = oneshot::channel();
     let (peer, hello) = (PeerId(subject.id), Box::new(hello));
     let (observed, connection) = (observed(connection), connection.clone());
     tell(door, Event::Opened { session, peer, hello, observed, connection, answer }).await?;
-    verdict.await.map_err(|_| End::DONE)
+    let verdict = verdict.await.map_err(|_| End::DONE)?;
+    // Asked again: it may have been forgotten after the first look and before the core heard of the session.
+    if verdict.is_ok() && !door.registrar.is_bound(&subject).await {
+        tell(door, Event::Closed { session }).await?;
+        return Ok(Err(unknown()));
+    }
+    Ok(verdict)
 }
 
 /// Who calls: an agent of this trust domain. TLS has checked that the certificate, if there is one, is of our root.

@@ -38,8 +38,8 @@ pub(crate) enum Request {
     /// To be run on the engine with the present moment. It changes nothing.
     Look(Look),
     /// [`Input::Forget`](crate::core::Input::Forget), and the id unbound in the authority unless the peer is
-    /// [`Forgot::StillHere`]. An error is that of the unbinding: then only the entry is forgotten.
-    Forget { peer: PeerId, answer: oneshot::Sender<Result<Forgotten, IdentityError>> },
+    /// [`Forgot::StillHere`]. An error is that of the unbinding; a peer that is here then stays.
+    Forget { peer: PeerId, force: bool, answer: oneshot::Sender<Result<Forgotten, IdentityError>> },
 }
 
 impl fmt::Debug for Request {
@@ -71,9 +71,10 @@ impl Handle {
         .await
     }
 
-    /// Removes the entry of a peer that is gone or left, and frees its id for another key.
-    pub async fn forget(&self, peer: PeerId) -> Result<Result<Forgotten, IdentityError>, Ended> {
-        self.ask(|answer| Request::Forget { peer, answer }).await
+    /// Removes the entry of a peer that is gone or left, and frees its id for another key. `force`: also of one that is
+    /// here; its certificate is refused from then on, and its connection closed.
+    pub async fn forget(&self, peer: PeerId, force: bool) -> Result<Result<Forgotten, IdentityError>, Ended> {
+        self.ask(|answer| Request::Forget { peer, force, answer }).await
     }
 
     /// Waits until the server has ended.
@@ -109,7 +110,7 @@ mod tests {
         drop(requests);
         handle.ended().await;
         assert_eq!(handle.look(|_, _| ()).await, Err(Ended));
-        assert_eq!(handle.forget(PeerId::from_bytes([1; 16])).await.unwrap_err(), Ended);
+        assert_eq!(handle.forget(PeerId::from_bytes([1; 16]), false).await.unwrap_err(), Ended);
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use pams_shared::{
 use quinn::{Connection, Endpoint};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{MissedTickBehavior, sleep_until, timeout},
 };
 
@@ -40,7 +40,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// How often metrics are tidied and finished tasks taken away.
+/// How often metrics are tidied.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How long the last packets to the agents may take at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ struct Shell {
     connections: HashMap<SessionId, Connection>,
     asker: Option<Asker>,
     forgot: Option<Forgot>,
-    tasks: JoinSet<()>,
+    unbinding: JoinSet<Unbound>,
 }
 
 /// Who waits for the answer to the input at hand. The core gives it in the same drain, or never.
@@ -65,6 +65,15 @@ enum Asker {
     Hello(oneshot::Sender<Result<Terms, Rejected>>),
     Report(oneshot::Sender<ReportAck>),
     Fetch(oneshot::Sender<Option<Box<Entry>>>),
+}
+
+/// The end of an unbinding, for whoever wanted the peer forgotten.
+struct Unbound {
+    peer: PeerId,
+    /// What had come of its entry before.
+    entry: Forgot,
+    result: Result<bool, IdentityError>,
+    answer: oneshot::Sender<Result<Forgotten, IdentityError>>,
 }
 
 impl Shell {
@@ -86,7 +95,7 @@ impl Shell {
             connections: HashMap::new(),
             asker: None,
             forgot: None,
-            tasks: JoinSet::new(),
+            unbinding: JoinSet::new(),
         }
     }
 
@@ -100,7 +109,8 @@ impl Shell {
             tokio::select! {
                 biased; // the rare ones first: under load there is always one more event
                 () = &mut shutdown => break,
-                _ = upkeep.tick() => self.upkeep(),
+                _ = upkeep.tick() => self.metrics.upkeep(),
+                Some(ended) = self.unbinding.join_next() => self.unbound(ended),
                 Some(request) = self.requests.recv() => self.request(request),
                 Some(event) = self.events.recv() => self.event(event),
                 // Last, for each event does what is due as well.
@@ -147,28 +157,50 @@ impl Shell {
     fn request(&mut self, request: Request) {
         match request {
             Request::Look(look) => look(&self.core, Clock.now()),
-            Request::Forget { peer, answer } => {
-                self.handle(Input::Forget(peer));
-                let entry = self.forgot.take().unwrap_or(Forgot::Unknown);
-                self.forget(peer, entry, answer);
-            }
+            Request::Forget { peer, force: true, answer } => self.unbind(peer, Forgot::Unknown, answer),
+            Request::Forget { peer, force: false, answer } => match self.forget(peer, false) {
+                entry @ Forgot::StillHere => {
+                    // Whoever asked may be gone.
+                    let _ = answer.send(Ok(Forgotten { entry, unbound: false }));
+                }
+                entry => self.unbind(peer, entry, answer),
+            },
         }
     }
 
-    /// The rest of forgetting: frees the id for another key, off the loop, since that writes a file.
-    fn forget(&mut self, peer: PeerId, entry: Forgot, answer: oneshot::Sender<Result<Forgotten, IdentityError>>) {
+    fn forget(&mut self, peer: PeerId, force: bool) -> Forgot {
+        self.handle(Input::Forget { peer, force });
+        self.forgot.take().unwrap_or(Forgot::Unknown)
+    }
+
+    /// Frees the id for another key, off the loop, since that writes a file.
+    fn unbind(&mut self, peer: PeerId, entry: Forgot, answer: oneshot::Sender<Result<Forgotten, IdentityError>>) {
         let registrar = self.registrar.clone();
-        self.tasks.spawn(async move {
-            let unbound = match entry {
-                Forgot::StillHere => Ok(false),
-                Forgot::Done | Forgot::Unknown => registrar.unbind(peer).await,
-            };
-            match &unbound {
-                Ok(unbound) => tracing::info!(%peer, ?entry, unbound, "asked to forget a peer"),
-                Err(error) => tracing::error!(%peer, %error, "the id of a forgotten peer is still bound to its key"),
-            }
-            let _ = answer.send(unbound.map(|unbound| Forgotten { entry, unbound }));
+        self.unbinding.spawn(async move {
+            let result = registrar.unbind(peer).await;
+            Unbound { peer, entry, result, answer }
         });
+    }
+
+    /// From now on the peer is turned away and gets no certificate, so that whoever is forgotten stays so: one that is here
+    /// by force, or one that came back meanwhile.
+    fn unbound(&mut self, ended: Result<Unbound, JoinError>) {
+        let Ok(Unbound { peer, entry, result, answer }) = ended else {
+            self.metrics.panicked();
+            return tracing::error!("a task of the server panicked; the peer it was to forget can come back");
+        };
+        let result = result.map(|unbound| {
+            let entry = match self.forget(peer, true) {
+                Forgot::Done => Forgot::Done,
+                _ => entry,
+            };
+            tracing::info!(%peer, ?entry, unbound, "asked to forget a peer");
+            Forgotten { entry, unbound }
+        });
+        if let Err(error) = &result {
+            tracing::error!(%peer, %error, "the id of a peer that is to be forgotten is still bound to its key");
+        }
+        let _ = answer.send(result);
     }
 
     /// Does all that the core asks for.
@@ -225,16 +257,6 @@ impl Shell {
         tracing::debug!(%peer, kind = %record.kind, target_id = %record.target, status = record.outcome.as_str(), correlator = %record.correlator, "transaction");
     }
 
-    fn upkeep(&mut self) {
-        self.metrics.upkeep();
-        while let Some(ended) = self.tasks.try_join_next() {
-            if ended.is_err_and(|error| error.is_panic()) {
-                self.metrics.panicked();
-                tracing::error!("a task of the server panicked; what it was asked for is not done");
-            }
-        }
-    }
-
     /// Some connection's task did not come to its end, so nobody told which session is over.
     fn panicked(&mut self) {
         self.metrics.panicked();
@@ -250,9 +272,11 @@ impl Shell {
     async fn leave(mut self) {
         self.handle(Input::Drain);
         self.endpoint.close(close::GOODBYE.into(), said(close::GOODBYE));
+        while let Some(ended) = self.unbinding.join_next().await {
+            self.unbound(ended);
+        }
         // Connections that wait for the loop see that it has ended.
         drop((self.events, self.requests));
-        while self.tasks.join_next().await.is_some() {}
         if timeout(CLOSE_PATIENCE, self.endpoint.wait_idle()).await.is_err() {
             tracing::warn!("not all agents may have seen that the server stops");
         }
@@ -264,6 +288,7 @@ fn said(code: u32) -> &'static [u8] {
     match code {
         close::GOODBYE => b"the server stops",
         close::SUPERSEDED => b"this peer has opened a newer connection",
+        close::REJECTED => b"this peer was forgotten; it has to join again with a new token",
         _ => b"",
     }
 }

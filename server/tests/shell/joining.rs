@@ -125,7 +125,7 @@ async fn a_forgotten_agent_joins_again_with_a_new_token_as_the_same_peer() {
     home.until(is_here).await;
     soon(agent.stop()).await;
     home.until(move |pams, now| pams.peer(now, peer).unwrap().peer.liveness == Liveness::Left).await;
-    assert!(home.running.handle.forget(peer).await.unwrap().unwrap().unbound);
+    assert!(home.running.handle.forget(peer, false).await.unwrap().unwrap().unbound);
 
     // The same command line: it starts, uses nothing, and is turned away.
     let agent = whole_agent(&dir, &first).await;

@@ -140,15 +140,15 @@ async fn a_forgotten_peer_has_to_join_again_and_its_id_is_free() {
     let agent = Agent::of(&home).await;
     let peer = agent.peer();
     let mut session = agent.attach(&home, 1).await;
-    let forgotten = home.running.handle.forget(peer).await.unwrap().unwrap();
+    let forgotten = home.running.handle.forget(peer, false).await.unwrap().unwrap();
     assert_eq!((forgotten.entry, forgotten.unbound), (Forgot::StillHere, false));
 
     session.tell(&Frame::Goodbye).await;
     home.until(move |pams, now| pams.peer(now, peer).unwrap().peer.liveness == Liveness::Left).await;
-    let forgotten = home.running.handle.forget(peer).await.unwrap().unwrap();
+    let forgotten = home.running.handle.forget(peer, false).await.unwrap().unwrap();
     assert_eq!((forgotten.entry, forgotten.unbound), (Forgot::Done, true));
-    assert_eq!(closed(&session.connection).await, Some(close::DONE));
-    let again = home.running.handle.forget(peer).await.unwrap().unwrap();
+    assert_eq!(closed(&session.connection).await, Some(close::REJECTED));
+    let again = home.running.handle.forget(peer, false).await.unwrap().unwrap();
     assert_eq!((again.entry, again.unbound), (Forgot::Unknown, false));
 
     let rejected = agent.turned_away(&home, 1).await;
@@ -162,4 +162,20 @@ async fn a_forgotten_peer_has_to_join_again_and_its_id_is_free() {
     other.ask_to_join(&home, &token, join).await.unwrap();
     let rejected = agent.turned_away(&home, 1).await;
     assert_eq!(rejected.code, Rejection::Key, "the id is another's now");
+}
+
+#[tokio::test]
+async fn the_right_of_a_live_peer_can_be_taken() {
+    let home = Home::start().await;
+    let agent = Agent::of(&home).await;
+    let peer = agent.peer();
+    let mut session = agent.attach(&home, 1).await;
+    session.report(batch(1, 3)).await;
+    let forgotten = home.running.handle.forget(peer, true).await.unwrap().unwrap();
+    assert_eq!((forgotten.entry, forgotten.unbound), (Forgot::Done, true));
+    assert_eq!(closed(&session.connection).await, Some(close::REJECTED));
+    assert_eq!(agent.turned_away(&home, 1).await.code, Rejection::Key);
+    assert!(home.peer(peer).await.is_none());
+    assert_eq!(home.look(|pams, now| pams.summary(now).sessions).await, 0);
+    assert_eq!(home.metric("pams_server_transactions_opened_total", &[("kind", "presence.ping")]).await, 3.0);
 }

@@ -22,7 +22,8 @@ enum Op {
     Lose(usize),
     Crash(usize),
     Goodbye(usize),
-    Forget(usize),
+    /// By force, or only if it is gone or left.
+    Forget(usize, bool),
     Wait(u64),
 }
 
@@ -37,7 +38,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => who.clone().prop_map(Op::Lose),
         2 => who.clone().prop_map(Op::Crash),
         1 => who.clone().prop_map(Op::Goodbye),
-        2 => who.prop_map(Op::Forget),
+        2 => (who, any::<bool>()).prop_map(|(p, force)| Op::Forget(p, force)),
         2 => (1..6_000_u64).prop_map(Op::Wait),
     ]
 }
@@ -177,7 +178,7 @@ impl World {
                     self.lose(p);
                 }
             }
-            Op::Forget(p) => self.handle(Input::Forget(peer(p))),
+            Op::Forget(p, force) => self.handle(Input::Forget { peer: peer(p), force }),
             Op::Wait(ms) => self.wait(ms),
         }
         self.check();

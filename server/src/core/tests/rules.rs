@@ -82,7 +82,7 @@ fn a_forgotten_peer_that_comes_back_in_its_epoch_goes_on_where_it_was() {
         0.5 < report #1 1 ping=5/2 > ack #1 1
         0.6 < forget a > forgot a StillHere
         5.0 > a gone
-        6.0 < forget a > abandoned a presence.ping 3 crash > a forgotten > close #1 > forgot a Done
+        6.0 < forget a > abandoned a presence.ping 3 crash > a forgotten > close #1 rejected > forgot a Done
         6.0 ? a > nothing
         6.0 < forget a > forgot a Unknown
         6.0 ? totals > presence.ping 5=2+0+0+3+0
@@ -93,6 +93,23 @@ fn a_forgotten_peer_that_comes_back_in_its_epoch_goes_on_where_it_was() {
         7.3 < report #2 3 ping=8/8 > ack #2 3
         7.3 ? totals > presence.ping 8=5+0+0+3+0
         7.3 < report #1 4 ping=9/9 > notice stale_session 1
+        ",
+    );
+}
+
+#[test]
+fn a_peer_that_is_here_is_forgotten_by_force_only() {
+    check(
+        "
+        0.0 < open #1 a > a came > accept #1 0
+        0.5 < report #1 1 ping=5/2 > ack #1 1
+        0.6 < forget a > forgot a StillHere
+        0.7 < forget a force > abandoned a presence.ping 3 crash > a forgotten > close #1 rejected > forgot a Done
+        0.7 ? peers > live 0 overdue 0 gone 0 left 0 sessions 0
+        0.8 < report #1 2 ping=5/5 > notice stale_session 1
+        0.9 < lost #1
+        1.0 < forget a force > forgot a Unknown
+        1.0 ? totals > presence.ping 5=2+0+0+3+0
         ",
     );
 }

@@ -135,19 +135,28 @@ pub struct ForgetAnswer {
     pub binding: bool,
 }
 
+/// `?force=true`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetQuery {
+    /// Also if it is here.
+    #[serde(default)]
+    force: bool,
+}
+
 pub async fn forget(
     State(sources): State<Arc<Sources>>,
     Path(id): Path<String>,
-    _: Asked<Nothing>,
+    Asked(ForgetQuery { force }): Asked<ForgetQuery>,
 ) -> Answer<ForgetAnswer> {
     let peer = peer_id(&id)?;
-    let forgotten = sources.handle.forget(peer).await?.map_err(|e| {
-        let hint = "its entry is forgotten, its key is not: mend that, then forget it again";
+    let forgotten = sources.handle.forget(peer, force).await?.map_err(|e| {
+        let hint = "its key is still known, and it can come back: mend that, then forget it again";
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).hint(hint)
     })?;
     match forgotten {
         Forgotten { entry: Forgot::StillHere, .. } => {
-            let hint = "stop its agent and wait until it is gone; it would be back with its next report";
+            let hint = "stop its agent and wait until it is gone, or use --force (?force=true): it is then turned away until it joins again";
             Err(Refusal::new(StatusCode::CONFLICT, format!("peer {peer} is here")).hint(hint))
         }
         Forgotten { entry: Forgot::Unknown, unbound: false } => Err(unknown(peer)),

@@ -41,8 +41,8 @@ async fn answer(mut pams: Pams, now: Moment, mut requests: tokio::sync::mpsc::Re
     while let Some(request) = requests.recv().await {
         match request {
             Ask::Look(look) => look(&pams, now),
-            Ask::Forget { peer, answer } => {
-                pams.handle(now, Input::Forget(peer));
+            Ask::Forget { peer, force, answer } => {
+                pams.handle(now, Input::Forget { peer, force });
                 let outputs = sample::outputs(&mut pams);
                 let entry = outputs.iter().find_map(|o| match o {
                     Output::Forgot { answer, .. } => Some(*answer),
