@@ -103,8 +103,8 @@ impl Pams {
         Overlays { overlays, truncated }
     }
 
-    /// Every peer that has not left, for Prometheus' HTTP service discovery. Only a full list may be given out: see
-    /// [`Pams::ready`].
+    /// Every peer that has not left, for Prometheus' HTTP service discovery. What a peer says of itself, its addresses
+    /// among it, is in labels only. Only a full list may be given out: see [`Pams::ready`].
     pub fn sd(&self) -> impl Iterator<Item = SdTarget> {
         let here = self.directory.after(None).filter(|(_, row)| row.liveness != Liveness::Left);
         here.map(|(peer, row)| row.sd_target(peer))
@@ -205,13 +205,11 @@ impl Row {
         SdTarget { targets: [target], labels }
     }
 
-    /// Where the agent can be reached: what it says first, with the address that we see where it names none.
+    /// Where the agent can be reached: the address that we see, so that no agent sends Prometheus to another host; with the
+    /// port that it says it has there, if it does.
     fn target(&self) -> SocketAddr {
-        match self.profile.addresses.first() {
-            Some(address) if address.ip().is_unspecified() => SocketAddr::new(self.observed.ip(), address.port()),
-            Some(address) => *address,
-            None => self.observed,
-        }
+        let same = self.profile.addresses.iter().find(|address| address.ip().to_canonical() == self.observed.ip());
+        SocketAddr::new(self.observed.ip(), same.unwrap_or(&self.observed).port())
     }
 }
 

@@ -153,8 +153,10 @@ pub struct Overlays {
 /// One target of Prometheus' HTTP service discovery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SdTarget {
-    /// The address of the agent; relabel the port to that of its `/metrics`.
+    /// The address that the agent is seen at; relabel the port to that of its `/metrics`.
     pub targets: [String; 1],
+    /// Who and how the agent says it is. Its own word: a rule that makes a target of `__meta_pams_addresses` lets each
+    /// agent choose what is scraped.
     pub labels: BTreeMap<&'static str, String>,
 }
 

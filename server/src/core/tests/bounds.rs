@@ -170,7 +170,7 @@ fn what_is_shown_of_a_peer_reads_well_as_json() {
     assert_eq!(json["events"][0]["what"], "came");
 
     let sd = serde_json::to_value(pams.sd().collect::<Vec<_>>()).unwrap();
-    assert_eq!(sd[0]["targets"], serde_json::json!(["192.0.2.1:9000"]), "0.0.0.0 is nowhere: the address that we see");
+    assert_eq!(sd[0]["targets"], serde_json::json!(["192.0.2.1:4433"]), "0.0.0.0 is nowhere: where we see it");
     assert_eq!(sd[0]["labels"]["__meta_pams_overlays"], ",cdn/eu,");
     assert_eq!(sd[0]["labels"]["__meta_pams_status"], "busy");
     assert_eq!(sd[1]["labels"]["__meta_pams_status"], "");
@@ -179,4 +179,24 @@ fn what_is_shown_of_a_peer_reads_well_as_json() {
     assert_eq!(summary.status[1], (Some(Status::Busy), 1));
     assert_eq!(summary.status[4], (None, 1));
     assert_eq!((summary.views, summary.records, summary.sessions), (1, 1, 2));
+}
+
+#[test]
+fn no_agent_chooses_the_host_that_is_scraped() {
+    for (said, target) in [
+        (&[][..], "192.0.2.1:4433"),
+        (&["169.254.169.254:80"], "192.0.2.1:4433"),
+        (&["0.0.0.0:9000", "[::]:9000"], "192.0.2.1:4433"),
+        (&["10.0.0.7:9000", "192.0.2.1:9001", "192.0.2.1:9002"], "192.0.2.1:9001"),
+        (&["[::ffff:192.0.2.1]:9001"], "192.0.2.1:9001"),
+    ] {
+        let mut pams = Pams::new(PamsConfig::default(), at(0));
+        let mut hello = hello(at(0), id("a"), 1);
+        hello.profile.as_mut().unwrap().addresses = said.iter().map(|a| a.parse().unwrap()).collect();
+        let (session, peer, hello) = (SessionId(1), id("a"), Box::new(hello));
+        pams.handle(at(0), Input::Opened { session, peer, hello, observed: observed() });
+        let found = pams.sd().next().unwrap();
+        assert_eq!(found.targets, [target], "{said:?}");
+        assert!(said.iter().all(|a| found.labels["__meta_pams_addresses"].contains(a)));
+    }
 }
