@@ -9,6 +9,7 @@ mod enrol;
 pub mod handle;
 pub mod http;
 mod start;
+mod told;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
@@ -30,13 +31,14 @@ use self::{
     agents::Event,
     enrol::Registrar,
     handle::{Forgotten, Request},
+    told::Told,
 };
 pub use self::{
     door::Limits,
     start::{Options, Ready, RunError, Running, StartError, TellReady, run, start},
 };
 use crate::{
-    core::{self, Forgot, Input, Notice, Output, Pams, PamsConfig, SessionId},
+    core::{Forgot, Input, Output, Pams, PamsConfig, SessionId},
     metrics::Metrics,
 };
 
@@ -56,6 +58,9 @@ struct Shell {
     /// To close them; reading and writing is their tasks' business.
     connections: HashMap<SessionId, Connection>,
     asker: Option<Asker>,
+    /// On which session the input at hand came.
+    on: Option<SessionId>,
+    told: Told,
     forgot: Option<Forgot>,
     unbinding: JoinSet<Unbound>,
 }
@@ -94,6 +99,8 @@ impl Shell {
             requests,
             connections: HashMap::new(),
             asker: None,
+            on: None,
+            told: Told::default(),
             forgot: None,
             unbinding: JoinSet::new(),
         }
@@ -144,12 +151,18 @@ impl Shell {
             }
             Event::Closed { session } => {
                 self.connections.remove(&session);
+                self.told.forget(session);
                 (Input::Closed { session }, None)
             }
             Event::Panicked => return self.panicked(),
         };
+        self.on = match &input {
+            Input::Report { session, .. } => Some(*session),
+            _ => None,
+        };
         self.asker = asker;
         self.handle(input);
+        self.on = None;
         // Unanswered: the session is over, and its task sees that nobody will answer.
         self.asker = None;
     }
@@ -236,11 +249,11 @@ impl Shell {
                 }
                 Output::Event(event) => {
                     self.metrics.event(&event);
-                    log_event(&event);
+                    told::log_event(&event);
                 }
                 Output::Notice(notice) => {
                     self.metrics.notice(&notice);
-                    log(&notice);
+                    self.told.notice(self.on, &notice);
                 }
             }
         }
@@ -290,40 +303,5 @@ fn said(code: u32) -> &'static [u8] {
         close::SUPERSEDED => b"this peer has opened a newer connection",
         close::REJECTED => b"this peer was forgotten; it has to join again with a new token",
         _ => b"",
-    }
-}
-
-fn log_event(event: &core::Event) {
-    let core::Event { peer, name, epoch, what, .. } = event;
-    tracing::info!(%peer, name, epoch, what = what.as_str(), "agent");
-}
-
-/// error: data lost or a bug; warn: unexpected but recovered; info: a change an operator cares about; debug: the rest, and
-/// what an agent may repeat with each report.
-fn log(notice: &Notice) {
-    use tracing::{debug, info, warn};
-    match notice {
-        Notice::Superseded { peer } => {
-            warn!(%peer, "a newer session took over; again and again: one identity on two hosts");
-        }
-        Notice::OlderOrder { peer, known } => warn!(%peer, ?known, "turned away: older than what is known"),
-        Notice::BadHello { peer } => warn!(%peer, "turned away: no usable Hello"),
-        Notice::PeersFull { peer } => warn!(%peer, "turned away: no room for more peers"),
-        Notice::Draining { peer } => debug!(%peer, "turned away: the server stops"),
-        Notice::Gap { peer, missing } => warn!(%peer, missing, "batches never came; their records are not counted"),
-        Notice::Resumed { peer, batch } => {
-            info!(%peer, batch, "its earlier batches went to another home, or to us before");
-        }
-        Notice::Replayed { peer, batch } => debug!(%peer, batch, "batch came again; not applied twice"),
-        Notice::StaleSession { session } => debug!(session = session.0, "frame on a session that is over"),
-        Notice::StalePresence { peer, count } => debug!(%peer, count, "presence older than known"),
-        Notice::ClockOff { peer, offset_ms } => warn!(%peer, offset_ms, "its clock and ours differ: check NTP on both"),
-        Notice::KindsFull { peer, count } => debug!(%peer, count, "totals of too many kinds"),
-        Notice::Implausible { peer, count } => debug!(%peer, count, "totals beyond any real count"),
-        Notice::ViewsFull { peer, count } => debug!(%peer, count, "views over the bound"),
-        Notice::RecordsShed { peer, count } => warn!(%peer, count, "the agent's backlog was full: records lost"),
-        Notice::Evicted { peer } => info!(%peer, "forgotten early to make room"),
-        Notice::ForgottenForGood { peer } => info!(%peer, "its ledger is no longer known"),
-        Notice::Stalled { late } => warn!(?late, "the server did not run for a while; silence before now says nothing"),
     }
 }
