@@ -21,7 +21,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::door::{Door, End, Newcomer, Unread};
+use super::{
+    door::{Door, End, Unread},
+    newcomers::Newcomer,
+};
 use crate::{core::SessionId, metrics::Handshake};
 
 /// Events that wait for the loop; beyond, connections wait. A report takes 64 KiB at most.

@@ -5,14 +5,7 @@
 //! A certificate that is false, of another cluster, or expired beyond its grace does not get through TLS; whether one is
 //! needed, and whose it may be, is asked after that.
 
-use std::{
-    borrow::Cow,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use pams_shared::{
     clock::Clock,
@@ -29,6 +22,7 @@ use tokio::{
 use super::{
     agents::{self, Event},
     enrol::{self, Registrar},
+    newcomers::{Count, Newcomer, Newcomers},
 };
 use crate::{
     core::SessionId,
@@ -45,6 +39,9 @@ pub struct Limits {
     pub newcomers: usize,
     /// From so many newcomers on, a caller first has to show that its address is its own (RFC 9000, 8.1.2).
     pub newcomers_unproven: usize,
+    /// Of the newcomers, those from one host: one IPv4 address, or one /64 of IPv6. Half as many unless they have shown
+    /// that the address is theirs, so that nobody can use up the places of another.
+    pub newcomers_per_source: usize,
     /// Connections in all.
     pub connections: usize,
 }
@@ -53,8 +50,13 @@ impl Limits {
     /// For so many peers: each may be calling anew while its old connection is still there, but not all at once.
     pub fn of_peers(peers: usize) -> Self {
         let newcomers = 256;
-        let patience = Duration::from_secs(5);
-        Self { patience, newcomers, newcomers_unproven: newcomers / 2, connections: peers.saturating_add(newcomers) }
+        Self {
+            patience: Duration::from_secs(5),
+            newcomers,
+            newcomers_unproven: newcomers / 2,
+            newcomers_per_source: 16,
+            connections: peers.saturating_add(newcomers),
+        }
     }
 }
 
@@ -69,24 +71,7 @@ pub struct Door {
     pub metrics: Arc<Metrics>,
     pub events: mpsc::Sender<Event>,
     pub limits: Limits,
-    pub newcomers: Arc<AtomicUsize>,
-}
-
-/// One caller that is not through the door yet.
-#[derive(Debug)]
-pub struct Newcomer(Arc<AtomicUsize>);
-
-impl Newcomer {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Newcomer {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
+    pub newcomers: Arc<Newcomers>,
 }
 
 /// What the other side is told as a connection is closed.
@@ -129,7 +114,7 @@ pub async fn answer(door: Arc<Door>, endpoint: Endpoint) {
                 let Some(incoming) = incoming else { break };
                 if let Some(incoming) = door.admit(incoming, calls.len()) {
                     last += 1;
-                    let newcomer = Newcomer::new(&door.newcomers);
+                    let newcomer = door.newcomers.enter(incoming.remote_address().ip());
                     calls.spawn(converse(door.clone(), newcomer, SessionId(last), incoming));
                 }
             }
@@ -181,7 +166,7 @@ fn is_joining(connection: &Connection) -> bool {
 impl Door {
     /// Gives back a call that is taken.
     fn admit(&self, incoming: Incoming, connections: usize) -> Option<Incoming> {
-        let newcomers = self.newcomers.load(Relaxed);
+        let newcomers = self.newcomers.count(incoming.remote_address().ip());
         match judge(&self.limits, newcomers, connections, incoming.remote_address_validated()) {
             Verdict::Take => return Some(incoming),
             Verdict::Retry => {
@@ -258,10 +243,11 @@ enum Verdict {
     Refuse,
 }
 
-fn judge(limits: &Limits, newcomers: usize, connections: usize, proven: bool) -> Verdict {
-    if newcomers >= limits.newcomers || connections >= limits.connections {
+fn judge(limits: &Limits, newcomers: Count, connections: usize, proven: bool) -> Verdict {
+    let Count { all, same_source } = newcomers;
+    if all >= limits.newcomers || same_source >= limits.newcomers_per_source || connections >= limits.connections {
         Verdict::Refuse
-    } else if newcomers >= limits.newcomers_unproven && !proven {
+    } else if !proven && (all >= limits.newcomers_unproven || same_source * 2 >= limits.newcomers_per_source) {
         Verdict::Retry
     } else {
         Verdict::Take
@@ -275,7 +261,7 @@ mod tests {
     #[test]
     fn under_load_addresses_are_proven_first_and_then_callers_turned_away() {
         let limits = Limits::of_peers(1_000);
-        let judge = |newcomers, connections, proven| judge(&limits, newcomers, connections, proven);
+        let judge = |all, connections, proven| judge(&limits, Count { all, same_source: 0 }, connections, proven);
         assert_eq!(judge(127, 0, false), Verdict::Take);
         assert_eq!(judge(128, 0, false), Verdict::Retry);
         assert_eq!(judge(128, 0, true), Verdict::Take);
@@ -286,11 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_are_counted_while_they_are() {
-        let count = Arc::new(AtomicUsize::new(0));
-        let newcomers = [Newcomer::new(&count), Newcomer::new(&count)];
-        assert_eq!(count.load(Relaxed), 2);
-        drop(newcomers);
-        assert_eq!(count.load(Relaxed), 0);
+    fn one_host_gets_a_part_of_the_places() {
+        let limits = Limits::of_peers(1_000);
+        let judge = |same_source, proven| judge(&limits, Count { all: same_source, same_source }, 0, proven);
+        assert_eq!(judge(7, false), Verdict::Take);
+        assert_eq!(judge(8, false), Verdict::Retry);
+        assert_eq!(judge(15, true), Verdict::Take);
+        assert_eq!(judge(16, true), Verdict::Refuse);
     }
 }

@@ -19,7 +19,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, timeout},
 };
 
-use super::door::{Door, End, Newcomer};
+use super::{
+    door::{Door, End},
+    newcomers::Newcomer,
+};
 use crate::metrics::Metrics;
 
 /// How often the age of the server's own certificates is looked at.

@@ -8,6 +8,7 @@ mod door;
 mod enrol;
 pub mod handle;
 pub mod http;
+mod newcomers;
 mod start;
 mod told;
 

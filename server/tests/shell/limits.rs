@@ -1,7 +1,10 @@
 //! Bounds at the door.
 
 use pams_server::shell::Limits;
-use pams_shared::record::Reason;
+use pams_shared::{
+    identity::{JOIN_NAME, join_tls, system_time},
+    record::Reason,
+};
 
 use crate::harness::*;
 
@@ -52,4 +55,17 @@ async fn connections_are_bounded() {
     agent.try_call(&home).await.unwrap_err();
     session.connection.close(0u8.into(), b"");
     soon(async { while agent.try_call(&home).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn one_host_cannot_take_all_places_of_newcomers() {
+    let home = Home::with(Some(Limits { newcomers_per_source: 2, ..Limits::of_peers(100) })).await;
+    let agent = Agent::new();
+    let token = home.running.ready.first_token.clone().unwrap();
+    let (one, two) = (agent.call_to_join(&home, &token).await, agent.call_to_join(&home, &token).await);
+    let client = || quic_client(join_tls(token.pin, system_time()).unwrap());
+    let why = agent.call_as(&home, client(), JOIN_NAME).await.unwrap_err();
+    assert!(why.text.contains("takes no connections now"), "{why}");
+    drop((one, two));
+    soon(async { while agent.call_as(&home, client(), JOIN_NAME).await.is_err() {} }).await;
 }
