@@ -1,8 +1,8 @@
 //! Opening everything a server needs, and closing it again: the data directory, the socket, TLS, HTTP and the tasks. Many
 //! servers can live in one process; what they have in common is the runtime.
 //!
-//! All that can be wrong at the start is found before anything is answered. At the first start a token is made, so that
-//! there is a line to paste: good for ten agents, for a day.
+//! All that can be wrong at the start is found before anything is answered. Where no token was ever made, as at the first
+//! start, one is made, so that there is a line to paste: good for ten agents, for a day.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -63,7 +63,7 @@ pub struct Ready {
     pub quic: SocketAddr,
     /// `None`: off.
     pub http: Option<SocketAddr>,
-    /// At the first start only. Whoever sees it may join.
+    /// At the first start that came so far. Whoever sees it may join.
     pub first_token: Option<Token>,
 }
 
@@ -143,11 +143,12 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     metrics.certificates(authority.expiry()?);
     let listeners = http::bind(config.http, &config.admin_socket()).await?;
     let advertise = config.advertised(quic);
-    let first_token = match authority.is_first_start() {
+    let endpoint = endpoint(&authority, socket.clone())?;
+    // Last of what can fail: a token that is made is shown, and whatever start gets here first makes it.
+    let first_token = match authority.tokens().is_new() {
         true => Some(first_token(&mut authority, advertise.clone())?),
         false => None,
     };
-    let endpoint = endpoint(&authority, socket.clone())?;
     let ready = Ready { quic: reachable(quic), http: listeners.http(), first_token };
     let about = about(&config, &authority, quic, ready.http, advertise);
     tracing::info!(id = %about.id, generation = about.generation, %quic, http = ?ready.http, "serving");

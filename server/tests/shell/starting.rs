@@ -1,5 +1,7 @@
 //! Starting, stopping, and starting again.
 
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
+
 use pams_server::{
     config::Config,
     shell::{Options, StartError, run, start},
@@ -107,4 +109,27 @@ async fn run_tells_when_it_is_ready_and_ends_when_told() {
         assert_eq!(ready.first_token.unwrap().addresses, [ready.quic.into()]);
     };
     soon(run(config, options, shutdown)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_start_that_fails_late_does_not_cost_the_first_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = || Config {
+        data_dir: dir.path().join("home"),
+        listen: LOOPBACK,
+        http: "off".to_owned().try_into().unwrap(),
+        ..Config::default()
+    };
+    // Nothing can be bound in the place of a directory.
+    let blocked = config().admin_socket();
+    DirBuilder::new().recursive(true).mode(0o700).create(&blocked).unwrap();
+    let failed = start(config(), Options::default()).await.unwrap_err();
+    assert!(matches!(failed, StartError::Http(_)), "{failed}");
+    std::fs::remove_dir(&blocked).unwrap();
+    let second = start(config(), Options::default()).await.unwrap();
+    assert!(second.ready.first_token.is_some());
+    second.stop().await;
+    let third = start(config(), Options::default()).await.unwrap();
+    assert_eq!(third.ready.first_token, None);
+    third.stop().await;
 }

@@ -155,6 +155,11 @@ impl TokenStore {
         Ok(store)
     }
 
+    /// Whether no token was ever made here.
+    pub fn is_new(&self) -> bool {
+        !self.path.exists()
+    }
+
     /// A new token's id and secret; the secret is shown this once.
     pub fn create(&mut self, grant: &Grant, now: u64) -> Result<(String, [u8; SECRET_BYTES]), GrantError> {
         if grant.role != Role::Agent {
