@@ -2,9 +2,9 @@
 
 use pams_shared::{
     frame::{
-        ADDRESSES_MAX, CERTIFICATE_BYTES_MAX, CHAIN_MAX, CHANGES_MAX, DETAIL_BYTES_MAX, Frame, Join, KINDS_MAX,
-        NAME_BYTES_MAX, OVERLAY_BYTES_MAX, OVERLAYS_MAX, RECORDS_MAX, Refusal, Refused, Rejected, Rejection, Role,
-        SOFTWARE_BYTES_MAX, VIEWS_MAX, wire,
+        ADDRESSES_MAX, APPLICATIONS_MAX, CERTIFICATE_BYTES_MAX, CHAIN_MAX, CHANGES_MAX, DETAIL_BYTES_MAX, Frame, Join,
+        KINDS_MAX, NAME_BYTES_MAX, OVERLAY_BYTES_MAX, OVERLAYS_MAX, RECORDS_MAX, Refusal, Refused, Rejected, Rejection,
+        Role, SOFTWARE_BYTES_MAX, VIEWS_MAX, wire,
     },
     proto::{self, frame::Body},
     record::Outcome,
@@ -33,6 +33,20 @@ fn lists_are_counted_before_their_elements_are_made() {
             assert_eq!(read(&field(16, &elements(list, n))), Err(invalid(name, "too many")), "{n}");
         }
         assert_ne!(read(&field(16, &elements(list, max))), Err(invalid(name, "too many")));
+    }
+    for (list, max, name) in [
+        (2, ADDRESSES_MAX, "profile.addresses"),
+        (4, OVERLAYS_MAX, "profile.overlays"),
+        (5, APPLICATIONS_MAX, "profile.applications"),
+    ] {
+        for n in [max + 1, 30_000] {
+            // No text stands behind the list: who decodes first says that.
+            let profile = [elements(list, n), field(1, &[0xff])].concat();
+            assert_eq!(read(&field(3, &field(6, &profile))), Err(invalid(name, "too many")), "{n}");
+            assert_eq!(read(&field(7, &field(1, &field(3, &profile)))), Err(invalid(name, "too many")), "{n}");
+        }
+        let half = field(6, &elements(list, max));
+        assert_eq!(read(&field(3, &[half.clone(), half].concat())), Err(invalid("hello.profile", "given twice")));
     }
     assert_eq!(read(&field(25, &elements(1, CHAIN_MAX + 1))), Err(invalid("issued.chain", "too many")));
 }

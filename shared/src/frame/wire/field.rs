@@ -97,7 +97,19 @@ pub(super) fn count(message: &[u8], bounds: &[(u32, usize, &'static str)]) -> Re
     Ok(())
 }
 
-pub(super) fn at_most(n: usize, max: usize, field: &'static str) -> Result<(), FrameError> {
+/// The bytes of a message inside a message. Given twice, the two would be merged, and no version sends that.
+pub(super) fn only<'a>(message: &'a [u8], tag: u32, name: &'static str) -> Result<Option<&'a [u8]>, FrameError> {
+    let mut found = None;
+    for field in fields(message) {
+        let field = field?;
+        if field.tag == tag && found.replace(field.message()?).is_some() {
+            return Err(invalid(name, "given twice"));
+        }
+    }
+    Ok(found)
+}
+
+fn at_most(n: usize, max: usize, field: &'static str) -> Result<(), FrameError> {
     if n > max { Err(invalid(field, "too many")) } else { Ok(()) }
 }
 

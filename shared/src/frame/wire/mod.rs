@@ -22,7 +22,7 @@ use prost::{
 
 use super::{Frame, FrameError};
 use crate::proto::{self, frame::Body};
-use field::{at_most, fields, invalid};
+use field::{fields, invalid};
 
 /// Tags of the kinds that this version knows, as in `frame.proto`.
 mod tag {
@@ -71,11 +71,17 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Frame, FrameError> {
     Ok(match tag {
         tag::PING => Frame::Ping(proto::Ping::decode(body)?.try_into()?),
         tag::PONG => Frame::Pong(proto::Pong::decode(body)?.try_into()?),
-        tag::HELLO => Frame::Hello(proto::Hello::decode(body)?.try_into()?),
+        tag::HELLO => {
+            peer::count_hello(body)?;
+            Frame::Hello(proto::Hello::decode(body)?.try_into()?)
+        }
         tag::HELLO_ACK => Frame::HelloAck(proto::HelloAck::decode(body)?.try_into()?),
         tag::GOODBYE => proto::Goodbye::decode(body).map(|_| Frame::Goodbye)?,
         tag::FETCH => Frame::Fetch(peer::fetch(&proto::Fetch::decode(body)?)?),
-        tag::FETCH_ACK => Frame::FetchAck(peer::fetch_ack(proto::FetchAck::decode(body)?)?),
+        tag::FETCH_ACK => {
+            peer::count_fetch_ack(body)?;
+            Frame::FetchAck(peer::fetch_ack(proto::FetchAck::decode(body)?)?)
+        }
         tag::REPORT => {
             home::count(body)?;
             // Its many ids point into one copy.

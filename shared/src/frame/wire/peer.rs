@@ -4,7 +4,7 @@ use prost::bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    FrameError, at_most,
+    FrameError,
     field::{self, clip, id, invalid, name, observed, text},
 };
 use crate::{
@@ -53,6 +53,25 @@ impl TryFrom<proto::Pong> for Pong {
             version: p.version,
         })
     }
+}
+
+/// Refuses a profile with lists that are too long before they are decoded.
+pub(super) fn count_hello(hello: &[u8]) -> Result<(), FrameError> {
+    count_profile(hello, 6, "hello.profile")
+}
+
+/// As [`count_hello`].
+pub(super) fn count_fetch_ack(fetch_ack: &[u8]) -> Result<(), FrameError> {
+    field::only(fetch_ack, 1, "fetch_ack.entry")?.map_or(Ok(()), |entry| count_profile(entry, 3, "entry.profile"))
+}
+
+fn count_profile(message: &[u8], tag: u32, name: &'static str) -> Result<(), FrameError> {
+    let bounds = [
+        (2, ADDRESSES_MAX, "profile.addresses"),
+        (4, OVERLAYS_MAX, "profile.overlays"),
+        (5, APPLICATIONS_MAX, "profile.applications"),
+    ];
+    field::only(message, tag, name)?.map_or(Ok(()), |profile| field::count(profile, &bounds))
 }
 
 impl From<&Hello> for proto::Hello {
@@ -148,9 +167,6 @@ impl TryFrom<proto::Profile> for Profile {
     type Error = FrameError;
 
     fn try_from(p: proto::Profile) -> Result<Self, FrameError> {
-        at_most(p.addresses.len(), ADDRESSES_MAX, "profile.addresses")?;
-        at_most(p.overlays.len(), OVERLAYS_MAX, "profile.overlays")?;
-        at_most(p.applications.len(), APPLICATIONS_MAX, "profile.applications")?;
         let application = |s: &String| Uuid::parse_str(s).map_err(|_| invalid("profile.applications", "not a uuid"));
         Ok(Self {
             name: text(p.name, NAME_BYTES_MAX, "profile.name")?,
