@@ -7,7 +7,7 @@
 use quinn::{ApplicationClose, ConnectError, ConnectionError};
 
 use crate::{
-    frame::close,
+    frame::{close, wire::steers},
     identity::explain_quic,
     record::{Reason, Why},
 };
@@ -115,9 +115,9 @@ fn colon(detail: &str) -> &'static str {
     if detail.is_empty() { "" } else { ": " }
 }
 
-/// What the other side wrote: cut short, and nothing in it that a terminal would obey.
+/// What the other side wrote: cut short, and nothing in it that a terminal would obey or that turns the line around.
 fn printable(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(200).collect()
+    String::from_utf8_lossy(text).chars().filter(|c| !steers(*c)).take(200).collect()
 }
 
 #[cfg(test)]
@@ -156,6 +156,7 @@ mod tests {
         assert_eq!(closed_by_application(close::GOODBYE, "").text, "it left");
         assert_eq!(closed_by_application(77, "").text, "it closed the connection with code 77");
         assert_eq!(closed_by_application(77, "").reason, Reason::Refused);
+        assert_eq!(closed_by_application(close::REJECTED, "\u{202e}no\u{2028}").text, "it turned us away: no");
     }
 
     #[test]

@@ -132,8 +132,9 @@ pub(super) fn name(s: String, max: usize, field: &'static str) -> Result<String,
     }
 }
 
-/// Control characters, line and paragraph separators, and Unicode's marks for the direction of writing.
-fn steers(c: char) -> bool {
+/// Whether a character steers a terminal or turns the line around, so that it does not belong in text of strangers: control
+/// characters, line and paragraph separators, and Unicode's marks for the direction of writing.
+pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

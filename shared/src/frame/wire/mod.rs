@@ -22,6 +22,7 @@ use prost::{
 
 use super::{Frame, FrameError};
 use crate::proto::{self, frame::Body};
+pub use field::steers;
 use field::{fields, invalid};
 
 /// Tags of the kinds that this version knows, as in `frame.proto`.
