@@ -17,6 +17,7 @@ use pams_shared::{
     config::{Daemon, Flaw},
     frame::{
         ADDRESSES_MAX, APPLICATIONS_MAX, NAME_BYTES_MAX, OVERLAY_BYTES_MAX, OVERLAYS_MAX, Profile, SOFTWARE_BYTES_MAX,
+        wire::steers,
     },
     id::PeerId,
     identity::Address,
@@ -344,8 +345,8 @@ fn label(key: &'static str, text: &str) -> Result<(), Flaw> {
 fn overlay(name: &str) -> Result<(), Flaw> {
     let problem = if name.is_empty() || name.len() > OVERLAY_BYTES_MAX {
         format!("{name:?} has {} bytes", name.len())
-    } else if name.chars().any(char::is_control) {
-        format!("{name:?} has a control character")
+    } else if name.contains(steers) {
+        format!("{name:?} has a control character or a mark for the direction of writing")
     } else if name.split('/').any(str::is_empty) {
         format!("{name:?} has an empty part")
     } else {
