@@ -10,7 +10,9 @@
 //! - A peer is overdue after a missed report, gone after `gone_after` of silence, whatever became of its connection, and left
 //!   only by its own goodbye.
 //! - What a dead epoch had in flight is booked as unknown once it is known to be dead: the next epoch attaches, it says
-//!   goodbye, or its entry is forgotten. Not when it is gone: it may only be cut off.
+//!   goodbye, or its entry is forgotten. Not when it is gone: it may only be cut off, and closes its transactions meanwhile.
+//!   Booked too early, each keeps a false outcome for ever: to set it off counts it once, but as unknown, for no total may
+//!   fall. So after a crash, what was in flight shows as such until the next epoch, or until the entry is forgotten.
 
 mod books;
 pub mod config;
