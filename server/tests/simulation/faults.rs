@@ -278,7 +278,7 @@ impl World {
     fn forget(&mut self, who: usize) {
         self.tally.count("forget");
         let verdict = self.verdict(who);
-        self.home_handle(core::Input::Forget(peer(who)));
+        self.home_handle(core::Input::Forget { peer: peer(who), force: false });
         let departed = matches!(verdict, Some(Liveness::Gone | Liveness::Left));
         if self.home.core.is_some() {
             let stays = verdict.is_some() && !departed;
