@@ -36,6 +36,9 @@ pub const VIEWS_MAX: usize = 256;
 pub const KINDS_MAX: usize = 64;
 pub const CHAIN_MAX: usize = 4;
 pub const CERTIFICATE_BYTES_MAX: usize = 4_096;
+/// Longest pause of an agent between two calls to its home. A home that starts gives its agents more than that to come back
+/// before it calls them gone.
+pub const HOME_RETRY_MAX: Duration = Duration::from_secs(3);
 
 /// Longest pause of an agent between two attempts to reach its home, before jitter.
 pub const HOME_RETRY_MAX: Duration = Duration::from_secs(3);

@@ -1,9 +1,17 @@
-//! The few ways in which one side talks to the other: dial, ask and get one answer, tell. None waits by itself: callers set
-//! the time that they have.
+//! The few ways in which one side talks to the other: dial, one address or whichever of several answers ([`race`]), ask and
+//! get one answer, tell. None ends a wait by itself: callers set the time that they have.
 
-use std::net::SocketAddr;
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use quinn::{ClientConfig, Connection, Endpoint};
+use tokio::time::sleep;
 
 use super::{StreamError, read_frame, why, why_not_dialled, write_frame};
 use crate::{
@@ -13,6 +21,10 @@ use crate::{
 
 /// Addresses tried for one name.
 const ADDRESSES_MAX: usize = 8;
+/// Addresses tried in one race.
+const RACE_MAX: usize = 16;
+/// Head start of an address over the next one (RFC 8305, 5).
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Dials `address`, where `name` must be in the certificate.
 pub async fn connect(
@@ -32,6 +44,59 @@ pub async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Why> {
     let found = found.map_err(|e| not_found(format!("{address} is no address that can be looked up: {e}")))?;
     let found: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
     if found.is_empty() { Err(not_found(format!("{address} has no address"))) } else { Ok(found) }
+}
+
+/// Tries the addresses of all `names` (`host:port`), each a little after the one before, or at once when that failed, as a
+/// dead address just keeps silent; the first attempt that succeeds wins, and the others are dropped. No more than 16
+/// addresses are tried, none of them twice. The error is the last one; an attempt's, if there was any.
+pub async fn race<T, F>(names: &[String], attempt: impl Fn(SocketAddr) -> F) -> Result<T, Why>
+where
+    F: Future<Output = Result<T, Why>>,
+{
+    let mut lookups: Vec<_> = names.iter().take(RACE_MAX).map(|name| Box::pin(resolve(name))).collect();
+    let (mut seen, mut queue, mut running) = (Vec::new(), VecDeque::new(), Vec::new());
+    let (mut unknown, mut failed) = (Why::new(Reason::NotSent, "there is no address to call"), None);
+    let mut pause = pin!(sleep(Duration::ZERO));
+    loop {
+        tokio::select! {
+            biased;
+            ended = first(&mut running), if !running.is_empty() => match ended {
+                Ok(won) => return Ok(won),
+                Err(why) => {
+                    failed = Some(why);
+                    pause.set(sleep(Duration::ZERO));
+                }
+            },
+            found = first(&mut lookups), if !lookups.is_empty() => match found {
+                Ok(found) => for address in found {
+                    if seen.len() < RACE_MAX && !seen.contains(&address) {
+                        seen.push(address);
+                        queue.push_back(address);
+                    }
+                },
+                Err(why) => unknown = why,
+            },
+            () = &mut pause, if !queue.is_empty() => {
+                running.extend(queue.pop_front().map(|address| Box::pin(attempt(address))));
+                pause.set(sleep(HEAD_START));
+            }
+            else => return Err(failed.unwrap_or(unknown)),
+        }
+    }
+}
+
+/// The first of these to end; it is taken out.
+async fn first<F: Future>(futures: &mut Vec<Pin<Box<F>>>) -> F::Output {
+    poll_fn(|cx| {
+        for (n, future) in futures.iter_mut().enumerate() {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                drop(futures.remove(n));
+                return Poll::Ready(output);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Asks on a stream of its own and gives the one answer.
@@ -63,5 +128,57 @@ impl StreamError {
             }
             error => Why::new(Reason::Refused, error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, future::pending};
+
+    use super::*;
+
+    /// Races for addresses told apart by their ports; gives the result and what was tried when, in ms.
+    async fn run(names: &[&str], within_ms: u64) -> (Option<Result<u16, Why>>, Vec<(u16, u64)>) {
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let (tried, start) = (RefCell::new(Vec::new()), tokio::time::Instant::now());
+        let attempt = async |port| {
+            match port {
+                1 => pending().await, // a dead address keeps silent
+                2 => return Err(Why::new(Reason::Refused, "two")),
+                3 => sleep(Duration::from_millis(400)).await,
+                _ => {}
+            }
+            Ok(port)
+        };
+        let racing = race(&names, |at| {
+            tried.borrow_mut().push((at.port(), start.elapsed().as_millis() as u64));
+            async move { attempt(at.port()).await }
+        });
+        let result = tokio::time::timeout(Duration::from_millis(within_ms), racing).await.ok();
+        (result, tried.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_address_costs_a_quarter_of_a_second() {
+        let (won, tried) = run(&["127.0.0.1:1", "127.0.0.1:4", "127.0.0.1:5"], 1_000).await;
+        assert_eq!((won, tried), (Some(Ok(4)), vec![(1, 0), (4, 250)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_fails_makes_room_at_once_and_a_slow_one_may_still_win() {
+        let (won, tried) = run(&["127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:1", "127.0.0.1:3"], 1_000).await;
+        assert_eq!((won, tried), (Some(Ok(3)), vec![(2, 0), (3, 0), (1, 250)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_not_be_looked_up_keeps_nobody_from_the_rest() {
+        let (won, _) = run(&["no port", "127.0.0.1:4"], 1_000).await;
+        assert_eq!(won, Some(Ok(4)));
+        let (lost, _) = run(&["127.0.0.1:2", "no port"], 1_000).await;
+        assert_eq!(lost, Some(Err(Why::new(Reason::Refused, "two"))));
+        let (lost, _) = run(&["no port"], 1_000).await;
+        assert_eq!(lost.unwrap().unwrap_err().reason, Reason::NotSent);
+        let (lost, _) = run(&[], 1_000).await;
+        assert!(lost.unwrap().is_err());
     }
 }
