@@ -41,7 +41,7 @@ impl Agent {
                 self.home.observed = observed;
                 self.home.clock_offset_ms = Some(clock_offset_ms);
                 let Some(server) = self.home.server else { return };
-                self.tell_clock(server.0, clock_offset_ms);
+                self.tell_clock(now, server.0, clock_offset_ms);
                 self.notice(Notice::HomeUp { server });
                 // This home may know nothing of us: tell it what is, not only what changes.
                 self.batcher.change(self.presentity.presence().clone());
@@ -56,7 +56,11 @@ impl Agent {
                 if was || self.home.why.as_ref() != Some(&why) {
                     self.notice(Notice::HomeDown { why: why.clone() });
                 }
-                self.home.why = Some(why);
+                self.home.why = Some(why.clone());
+                // Whatever it was asked, it will not answer any more.
+                for peer in self.roster.resolving() {
+                    self.resolved(now, peer, Err(why.clone()));
+                }
             }
             HomeInput::Written { batch } => {
                 if let Some(correlator) = self.batcher.correlator(batch) {

@@ -24,11 +24,13 @@ use pams_shared::{
 use batcher::Batcher;
 use home::Home;
 pub use io::{Command, HomeInput, Input, LinkId, Notice, Output};
-use roster::{Reach, Roster};
+use roster::{CONTACTS_MAX, Reach, Roster};
 pub use view::{BuddyView, HomeView, LedgerView, View};
 
 /// Clocks that differ by more are told of.
 const CLOCK_OFFSET_TOLD: Duration = Duration::from_secs(60);
+/// Of one clock it is not told again sooner, whatever it does.
+const CLOCK_OFFSET_PAUSE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -98,6 +100,8 @@ pub struct Agent {
     profile: Profile,
     home: Home,
     last: std::collections::BTreeMap<PeerId, Record>,
+    /// When an offset of whose clock was told, and which.
+    clocks_told: std::collections::BTreeMap<uuid::Uuid, (Moment, i64)>,
     changes: Vec<Change>,
     out: VecDeque<Output>,
     draining: bool,
@@ -118,6 +122,7 @@ impl Agent {
             profile: config.profile,
             home: Home::default(),
             last: Default::default(),
+            clocks_told: Default::default(),
             changes: Vec::new(),
             out: VecDeque::new(),
             draining: false,
@@ -240,7 +245,7 @@ impl Agent {
                 self.watcher.restarted(now, peer, &mut self.changes);
             }
         }
-        self.tell_clock(peer.0, clock_offset_ms);
+        self.tell_clock(now, peer.0, clock_offset_ms);
         self.watcher.heard(now, peer, &mut self.changes);
         self.notice(Notice::LinkUp { peer });
         for correlator in held {
@@ -274,15 +279,23 @@ impl Agent {
     }
 
     fn resolved(&mut self, now: Moment, peer: PeerId, found: Result<Vec<String>, Why>) {
+        if !self.roster.is_resolving(peer) {
+            return; // it called us meanwhile, or the home was given up
+        }
         match found {
-            Ok(addresses) if self.roster.resolved(peer, &addresses) => {
-                self.out.push_back(Output::Dial { peer, addresses });
-            }
-            Ok(_) => {
+            Ok(addresses) if addresses.is_empty() => {
                 let text = "the home knows no address of this peer: has its agent ever joined?";
                 self.unreachable(now, peer, Why::new(Reason::NotSent, text));
             }
-            Err(why) => self.unreachable(now, peer, why),
+            Ok(addresses) => {
+                self.roster.dialling(peer);
+                self.out.push_back(Output::Dial { peer, addresses });
+            }
+            Err(why) => {
+                // Whatever the home's reason: the peer has refused nobody.
+                let text = format!("the home could not be asked for its address: {}", why.text);
+                self.unreachable(now, peer, Why::new(Reason::NotSent, text));
+            }
         }
     }
 
@@ -400,8 +413,15 @@ impl Agent {
         }
     }
 
-    fn tell_clock(&mut self, who: uuid::Uuid, ms: i64) {
-        if Duration::from_millis(ms.unsigned_abs()) > CLOCK_OFFSET_TOLD {
+    /// Tells of a clock that is off: once, and again when it is off by another amount, but not with each connection.
+    fn tell_clock(&mut self, now: Moment, who: uuid::Uuid, ms: i64) {
+        let notable = |ms: i64| Duration::from_millis(ms.unsigned_abs()) > CLOCK_OFFSET_TOLD;
+        let news = match self.clocks_told.get(&who) {
+            Some((at, told)) => notable(ms.saturating_sub(*told)) && now.since(*at) >= CLOCK_OFFSET_PAUSE,
+            None => self.clocks_told.len() < CONTACTS_MAX,
+        };
+        if notable(ms) && news {
+            self.clocks_told.insert(who, (now, ms));
             self.notice(Notice::ClockOffset { who, ms });
         }
     }

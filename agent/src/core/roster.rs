@@ -98,12 +98,21 @@ impl Roster {
         })
     }
 
-    /// The home told where the peer is; what to dial now.
-    pub fn resolved(&mut self, peer: PeerId, found: &[String]) -> bool {
-        let Some(contact) = self.contacts.get_mut(&peer).filter(|c| c.link == Link::Resolving) else { return false };
-        let usable = !found.is_empty();
-        contact.link = if usable { Link::Dialling } else { Link::Down };
-        usable
+    /// The home is asked where the peer is.
+    pub fn is_resolving(&self, peer: PeerId) -> bool {
+        self.contacts.get(&peer).is_some_and(|c| c.link == Link::Resolving)
+    }
+
+    /// All of whom the home is asked.
+    pub fn resolving(&self) -> Vec<PeerId> {
+        self.contacts.iter().filter(|(_, c)| c.link == Link::Resolving).map(|(p, _)| *p).collect()
+    }
+
+    /// The home told where the peer is, and it is called there.
+    pub fn dialling(&mut self, peer: PeerId) {
+        if let Some(contact) = self.contacts.get_mut(&peer) {
+            contact.link = Link::Dialling;
+        }
     }
 
     /// A connection is ready; the pings that waited for it.

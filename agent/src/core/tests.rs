@@ -171,6 +171,25 @@ fn a_buddy_without_an_address_is_looked_up_at_the_home() {
 }
 
 #[test]
+fn a_home_that_is_lost_leaves_nobody_waiting_for_its_answer() {
+    let mut run = Run::with_buddy(&[]);
+    let (t, out) = run.until("resolve", 1_000.0);
+    assert_eq!(out, "resolve");
+    let c = PeerId::from_bytes([0xC; 16]);
+    assert_eq!(run.step(t + 1.0, Input::Command(Command::Ping { peer: c, token: 9 })), "resolve");
+    let down = HomeInput::Down { why: Why::new(Reason::Refused, "the home left") };
+    let out = run.step(t + 2.0, Input::Home(down));
+    assert_eq!(out, "home_down > dial_failed > dial_failed > pinged 9 not_sent > presence.ping aborted not_sent");
+    assert_eq!(run.step(t + 3.0, Input::Command(Command::Ping { peer: c, token: 10 })), "resolve", "it is asked anew");
+    // An answer that comes when nobody waits for it is no news.
+    assert_eq!(run.step(t + 4.0, Input::Resolved { peer: B, found: Ok(vec!["b:7".into()]) }), "");
+    run.step(t + 5.0, Input::LinkUp { peer: c, link: 3, epoch: 1, clock_offset_ms: 0 });
+    for found in [Ok(vec![]), Ok(vec!["c:1".into()]), Err(Why::new(Reason::NotSent, "no"))] {
+        assert_eq!(run.step(t + 6.0, Input::Resolved { peer: c, found }), "");
+    }
+}
+
+#[test]
 fn many_pings_in_flight_each_close_their_own() {
     let mut run = Run::with_buddy(&["b:1"]);
     run.until("dial", 1_000.0);
@@ -317,4 +336,17 @@ fn a_clock_that_is_off_is_told_and_a_step_of_our_own_changes_no_duration() {
     }
     let opened = run.records[0].total_ns.unwrap();
     assert!((20_000_000..1_020_000_000).contains(&opened), "{opened}");
+}
+
+#[test]
+fn a_clock_that_is_off_is_not_told_with_each_connection() {
+    let mut run = Run::with_buddy(&["b:1"]);
+    let mut up = |s: f64, ms| {
+        let up = Input::LinkUp { peer: B, link: s as u64, epoch: 1, clock_offset_ms: ms };
+        run.step(s * 1e3, up).contains("clock_offset")
+    };
+    assert!(!up(1.0, 59_000));
+    assert!(up(2.0, 3_600_000));
+    assert!(!up(3.0, 3_601_000) && !up(4.0, 0) && !up(5.0, -3_600_000) && !up(900.0, 3_620_000));
+    assert!(up(901.0, -3_600_000));
 }
