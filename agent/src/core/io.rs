@@ -207,6 +207,10 @@ pub enum Notice {
         from: Option<PeerId>,
         label: &'static str,
     },
+    /// Somebody called and said no Hello in time.
+    SilentCaller,
+    /// Somebody called while too many others did.
+    CallRefused,
 }
 
 impl Notice {
@@ -229,10 +233,12 @@ impl Notice {
             Notice::ClockOffset { .. } => "clock_offset",
             Notice::RosterNamesSelf => "roster_names_self",
             Notice::FrameRejected { .. } => "frame_rejected",
+            Notice::SilentCaller => "silent_caller",
+            Notice::CallRefused => "call_refused",
         }
     }
 
-    pub const LABELS: [&'static str; 16] = [
+    pub const LABELS: [&'static str; 18] = [
         "liveness_changed",
         "status_changed",
         "late",
@@ -249,5 +255,7 @@ impl Notice {
         "clock_offset",
         "roster_names_self",
         "frame_rejected",
+        "silent_caller",
+        "call_refused",
     ];
 }

@@ -22,9 +22,8 @@ use catalogue::{DROPPED, LATE_SECONDS, NOTICES, PANICS, REASONS, REJECTED, STAGE
 
 use crate::core::{Notice, View};
 
-/// Labels of rejected frames beside [`FrameError::LABELS`]: well formed but out of place, a connection that said nothing,
-/// a Hello that was refused, and whatever a newer part of the program calls it.
-const REJECTED_ELSE: [&str; 4] = ["misplaced", "silent", "hello", OTHER];
+/// Labels of rejected frames beside [`FrameError::LABELS`]: well formed but out of place, a Hello that was refused, and whatever a newer part of the program calls it.
+const REJECTED_ELSE: [&str; 3] = ["misplaced", "hello", OTHER];
 /// Consumers of records that have a queue of their own.
 const CONSUMERS: [&str; 2] = ["tap", OTHER];
 const OTHER: &str = "other";

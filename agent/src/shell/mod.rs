@@ -2,6 +2,8 @@
 //! and does what it asks for; long sequential exchanges (handshakes, the home, HTTP) are tasks of their own.
 #![allow(clippy::disallowed_methods)] // This is the shell: what the ban keeps out of the core lives here.
 
+#[cfg(test)]
+mod cluster;
 mod credentials;
 pub mod handle;
 mod join;
@@ -32,7 +34,7 @@ use crate::{
     metrics::Metrics,
 };
 use handle::Request;
-use link::{LinkEvent, Links};
+use link::{GOODBYE, LinkEvent, Links};
 pub use start::{Options, Ready, Running, run, start};
 use uplink::{UplinkEvent, UplinkRequest};
 
@@ -81,15 +83,17 @@ impl Shell {
                 sleep.as_mut().reset(deadline);
             }
             tokio::select! {
-                biased; // stamps first: a ping's Sent is there before its pong
+                // Stamps first: a ping's Sent is there before its pong. What peers send comes last, as they could send without an
+                // end; deadlines need no turn of their own, as the core looks at them with each input.
+                biased;
                 () = &mut shutdown => self.handle(Input::Command(Command::Shutdown)),
                 Some(sent) = self.sent.recv() => self.sent(sent),
-                Some(event) = self.link_events.recv() => self.link_event(event),
+                _ = upkeep.tick() => self.upkeep(),
                 Some(event) = self.uplink_events.recv() => self.uplink_event(event),
                 Some(request) = self.requests.recv() => self.request(request),
-                Some(incoming) = self.calls.recv() => self.links.accept(incoming),
+                Some(incoming) = self.calls.recv() => self.call(incoming),
+                Some(event) = self.link_events.recv() => self.link_event(event),
                 () = &mut sleep => self.handle(Input::Tick),
-                _ = upkeep.tick() => self.upkeep(),
             }
         }
         self.leave().await;
@@ -122,18 +126,30 @@ impl Shell {
                 }
             }
             LinkEvent::DialFailed { peer, why } => Input::DialFailed { peer, why },
-            LinkEvent::Goodbye { peer } => Input::Goodbye { peer },
-            LinkEvent::Closed { peer, link, why, restarted } => {
+            LinkEvent::Goodbye { peer, epoch } if self.links.is_over(peer, epoch) => return,
+            LinkEvent::Goodbye { peer, .. } => Input::Goodbye { peer },
+            LinkEvent::Closed { peer, epoch, link, ended } => {
                 self.links.closed(peer, link);
-                Input::LinkDown { peer, link, why, restarted }
+                if ended.left && !self.links.is_over(peer, epoch) {
+                    self.handle(Input::Goodbye { peer });
+                }
+                Input::LinkDown { peer, link, why: ended.why, restarted: ended.restarted }
             }
+            LinkEvent::Moved { link, to } => return self.links.moved(link, to),
             LinkEvent::Rejected { from, label } => Input::FrameRejected { from, label },
+            LinkEvent::Silent => return self.notice(&Notice::SilentCaller),
             LinkEvent::AskedForSelf(answer) => {
                 let _ = answer.send(self.entry());
                 return;
             }
         };
         self.handle(input);
+    }
+
+    fn call(&mut self, incoming: quinn::Incoming) {
+        if !self.links.accept(incoming) {
+            self.notice(&Notice::CallRefused);
+        }
     }
 
     fn uplink_event(&mut self, event: UplinkEvent) {
@@ -190,13 +206,15 @@ impl Shell {
                     }
                 }
                 Output::Published(presence) => self.keep.presence(presence),
-                Output::Notice(notice) => {
-                    self.metrics.notice(&notice);
-                    log(&notice);
-                }
+                Output::Notice(notice) => self.notice(&notice),
                 Output::Goodbye => self.leaving = true,
             }
         }
+    }
+
+    fn notice(&self, notice: &Notice) {
+        self.metrics.notice(notice);
+        log(notice);
     }
 
     fn consume(&mut self, record: Record) {
@@ -257,11 +275,16 @@ impl Shell {
             tracing::warn!("the home did not acknowledge the last reports in time");
         }
         self.links.goodbye().await;
-        if self.core.is_home_up() && self.uplink.send(UplinkRequest::Goodbye).await.is_ok() {
-            // The uplink drops its end of the channel when it has said goodbye.
-            let _ = timeout(DRAIN_PATIENCE, async { while self.uplink_events.recv().await.is_some() {} }).await;
+        if self.core.is_home_up() {
+            let said = async {
+                if self.uplink.send(UplinkRequest::Goodbye).await.is_ok() {
+                    // The uplink drops its end of the channel when it has said goodbye.
+                    while self.uplink_events.recv().await.is_some() {}
+                }
+            };
+            let _ = timeout(DRAIN_PATIENCE, said).await;
         }
-        self.endpoint.close(close::GOODBYE.into(), b"goodbye");
+        self.endpoint.close(close::GOODBYE.into(), GOODBYE);
         let _ = timeout(CLOSE_PATIENCE, self.endpoint.wait_idle()).await;
     }
 }
@@ -280,7 +303,10 @@ fn log(notice: &Notice) {
         Notice::RosterNamesSelf => warn!("the roster names this very peer; that line is ignored"),
         Notice::PoolFull { peer } => warn!(%peer, "ping not opened: too many transactions in flight"),
         Notice::AnswersOverrun { peer } => warn!(%peer, "ping not answered: too many answers wait"),
-        Notice::FrameRejected { from, label } => warn!(from = who(from), reason = label, "frame rejected"),
+        // Whoever sends could fill the log with these; they are counted.
+        Notice::FrameRejected { from, label } => debug!(from = who(from), reason = label, "frame rejected"),
+        Notice::SilentCaller => debug!("a caller said no hello in time"),
+        Notice::CallRefused => debug!("call refused: too many at once"),
         Notice::LinkUp { peer } => debug!(%peer, "connected"),
         Notice::LinkDown { peer, why } => debug!(%peer, reason = why.reason.as_str(), why = why.text, "disconnected"),
         Notice::DialFailed { peer, why } => debug!(%peer, reason = why.reason.as_str(), why = why.text, "not reached"),
@@ -289,3 +315,6 @@ fn log(notice: &Notice) {
         Notice::UnknownCorrelator { peer } => debug!(%peer, "pong with an unknown correlator"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,12 @@ use pams_shared::{
     record::{Reason, Why},
 };
 use quinn::{Connection, Endpoint};
-use tokio::time::timeout;
+use tokio::{sync::Mutex, time::timeout};
 
 /// How long a rejection may take to arrive before the connection is closed over it.
 const REJECTION_PATIENCE: Duration = Duration::from_secs(3);
+/// How long one connection may keep the others from saying Hello.
+const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Ready {
@@ -74,7 +76,7 @@ impl Me {
     }
 }
 
-/// Calls a peer at its addresses, in turn, until one answers Hello.
+/// Calls a peer at its addresses, until one answers Hello.
 pub async fn dial(
     me: &Me,
     endpoint: &Endpoint,
@@ -82,16 +84,16 @@ pub async fn dial(
     peer: PeerId,
     addresses: &[String],
 ) -> Result<Ready, Why> {
-    let mut why = silent(addresses);
-    for address in addresses {
-        for address in quic::resolve(address).await? {
-            match dial_one(me, endpoint, client.clone(), peer, address).await {
-                Ok(ready) => return Ok(ready),
-                Err(w) => why = Why::new(w.reason, format!("{address}: {}", w.text)),
-            }
+    // Hello is said on one connection at a time, so that the other side does not take several for one.
+    let turn = Mutex::new(());
+    let attempt = |address| {
+        let (client, turn) = (client.clone(), &turn);
+        async move {
+            let dialled = dial_one(me, endpoint, client, peer, address, turn).await;
+            dialled.map_err(|w| Why::new(w.reason, format!("{address}: {}", w.text)))
         }
-    }
-    Err(why)
+    };
+    quic::race(addresses, attempt).await
 }
 
 async fn dial_one(
@@ -100,9 +102,11 @@ async fn dial_one(
     client: quinn::ClientConfig,
     peer: PeerId,
     address: SocketAddr,
+    turn: &Mutex<()>,
 ) -> Result<Ready, Why> {
     let name = identity::dns_name(Role::Agent, peer.0, &me.domain);
     let connection = quic::connect(endpoint, client, address, &name).await?;
+    let _turn = timeout(TURN_PATIENCE, turn.lock()).await;
     let ack = match quic::request(&connection, &Frame::Hello(me.hello())).await {
         Ok(Frame::HelloAck(ack)) => ack,
         Ok(_) => return Err(Why::new(Reason::Refused, "it answered Hello with something else: is it a pams-agent?")),

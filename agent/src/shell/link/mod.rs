@@ -17,7 +17,7 @@ use pams_shared::{
 };
 use quinn::{Connection, Endpoint};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinSet,
     time::timeout,
 };
@@ -25,7 +25,7 @@ use tokio::{
 pub use self::hello::{Me, Ready, offset};
 use self::{
     hello::{Standing, answer, dial, prefer, silent},
-    read::{datagrams, ended, streams},
+    read::{Ended, Guard, datagrams, streams},
 };
 use crate::core::LinkId;
 
@@ -42,6 +42,12 @@ const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 const CROSSING: Duration = Duration::from_secs(10);
 /// Connections with peers at once, handshakes included.
 pub const LINKS_MAX: usize = 4_096;
+/// Calls answered at once, from the first packet until Hello is; further ones are refused.
+pub const CALLS_MAX: usize = 64;
+/// With so many of them, a caller must first show that it is at the address it calls from (RFC 9000, 8.1.2).
+pub const CALLS_TRUSTED: usize = 16;
+/// What is written on the connections of one that leaves.
+pub const GOODBYE: &[u8] = b"goodbye";
 /// Events that wait for the loop; beyond, readers wait, and QUIC drops the oldest datagrams.
 pub const EVENTS_MAX: usize = 1_024;
 
@@ -69,16 +75,25 @@ pub enum LinkEvent {
         from: Option<PeerId>,
         label: &'static str,
     },
+    /// A caller said nothing in time.
+    Silent,
     Goodbye {
         peer: PeerId,
+        /// Of the start that leaves.
+        epoch: u64,
+    },
+    /// The other side sends from another address now.
+    Moved {
+        link: LinkId,
+        to: SocketAddr,
     },
     /// The peer asks for our own entry.
     AskedForSelf(oneshot::Sender<Entry>),
     Closed {
         peer: PeerId,
+        epoch: u64,
         link: LinkId,
-        why: Why,
-        restarted: bool,
+        ended: Ended,
     },
 }
 
@@ -93,13 +108,19 @@ pub struct Links {
     live: HashMap<PeerId, Live>,
     /// The address of each connection that is read, so that its arrivals are remembered as long as one needs them.
     tracked: HashMap<LinkId, SocketAddr>,
+    /// Of two connections with a peer, the one that is still read for a while.
+    retired: HashMap<PeerId, (LinkId, Connection)>,
+    /// Free places for calls under way.
+    door: Arc<Semaphore>,
     tasks: JoinSet<()>,
+    panics: usize,
     next: LinkId,
 }
 
 #[derive(Debug)]
 struct Live {
     link: LinkId,
+    epoch: u64,
     connection: Connection,
     standing: Standing,
     since: Moment,
@@ -121,13 +142,16 @@ impl Links {
             events,
             live: HashMap::new(),
             tracked: HashMap::new(),
+            retired: HashMap::new(),
+            door: Arc::new(Semaphore::new(CALLS_MAX)),
             tasks: JoinSet::new(),
+            panics: 0,
             next: 1,
         };
         (links, inbox)
     }
 
-    /// Begins to call a peer at its addresses, in turn; ends in `Ready` or `DialFailed`.
+    /// Begins to call a peer at its addresses; ends in `Ready` or `DialFailed`.
     pub fn dial(&mut self, peer: PeerId, addresses: Vec<String>) {
         let (me, endpoint, client) = (self.me.clone(), self.endpoint.clone(), self.client.clone());
         let events = self.events.clone();
@@ -142,47 +166,56 @@ impl Links {
         });
     }
 
-    /// Takes a call.
-    pub fn accept(&mut self, incoming: quinn::Incoming) {
+    /// Takes a call; `false`: refused, as there are too many.
+    pub fn accept(&mut self, incoming: quinn::Incoming) -> bool {
+        self.collect();
+        let place = self.door.clone().try_acquire_owned().ok();
         // Each connection has two tasks.
-        if self.tasks.len() >= 2 * LINKS_MAX {
+        let Some(place) = place.filter(|_| self.tasks.len() < 2 * LINKS_MAX) else {
             incoming.refuse();
-            return;
+            return false;
+        };
+        if CALLS_MAX - self.door.available_permits() > CALLS_TRUSTED && !incoming.remote_address_validated() {
+            let _ = incoming.retry(); // fails only for one that is validated
+            return true;
         }
         let (me, events) = (self.me.clone(), self.events.clone());
         self.spawn(async move {
-            let event = match timeout(HANDSHAKE_PATIENCE, answer(&me, incoming)).await {
+            let answered = timeout(HANDSHAKE_PATIENCE, answer(&me, incoming)).await;
+            drop(place);
+            let event = match answered {
                 Ok(Ok(ready)) => LinkEvent::Ready(Box::new(ready)),
                 Ok(Err(Some(error))) => LinkEvent::Rejected { from: None, label: error },
                 Ok(Err(None)) => return,
-                Err(_) => LinkEvent::Rejected { from: None, label: "silent" },
+                Err(_) => LinkEvent::Silent,
             };
             let _ = events.send(event).await;
         });
+        true
     }
 
     /// A connection is ready: keeps it and starts its reader. `None` if the one there is stays the better; the new one is
     /// then read for a while, in case the other side has used it already.
     pub fn ready(&mut self, ready: Ready) -> Option<LinkId> {
-        let Ready { peer, connection, standing, .. } = ready;
+        let Ready { peer, connection, epoch, standing, .. } = ready;
         let link = self.next;
         self.next += 1;
         let address = connection.remote_address();
         self.socket.track(address);
         self.tracked.insert(link, address);
-        self.read(peer, link, connection.clone());
+        self.read(peer, epoch, link, connection.clone());
         let now = Clock.now();
         let keeps = |old: &Live| {
             let alive = old.connection.close_reason().is_none() && now.since(old.since) < CROSSING;
             alive && !prefer(standing, old.standing)
         };
         if self.live.get(&peer).is_some_and(keeps) {
-            self.retire(connection);
+            self.retire(peer, link, connection);
             return None;
         }
-        if let Some(old) = self.live.insert(peer, Live { link, connection, standing, since: now }) {
+        if let Some(old) = self.live.insert(peer, Live { link, epoch, connection, standing, since: now }) {
             if old.standing.epochs == standing.epochs {
-                self.retire(old.connection);
+                self.retire(peer, old.link, old.connection);
             } else {
                 old.connection.close(close::SUPERSEDED.into(), b"restarted");
             }
@@ -190,16 +223,36 @@ impl Links {
         Some(link)
     }
 
+    /// The other side of a connection sends from another address now.
+    pub fn moved(&mut self, link: LinkId, to: SocketAddr) {
+        if let Some(from) = self.tracked.insert(link, to) {
+            self.untrack(from);
+        }
+    }
+
     /// A connection ended.
     pub fn closed(&mut self, peer: PeerId, link: LinkId) {
-        if let Some(address) = self.tracked.remove(&link)
-            && !self.tracked.values().any(|a| *a == address)
-        {
-            self.socket.untrack(address);
-            self.socket.unexpect(address);
+        if let Some(address) = self.tracked.remove(&link) {
+            self.untrack(address);
         }
         if self.live.get(&peer).is_some_and(|l| l.link == link) {
             self.live.remove(&peer);
+        }
+        if self.retired.get(&peer).is_some_and(|(l, _)| *l == link) {
+            self.retired.remove(&peer);
+        }
+    }
+
+    /// Whether this start of the peer is over: another one is connected.
+    pub fn is_over(&self, peer: PeerId, epoch: u64) -> bool {
+        self.live.get(&peer).is_some_and(|l| l.epoch > epoch)
+    }
+
+    /// No connection has this address any more, unless one has.
+    fn untrack(&self, address: SocketAddr) {
+        if !self.tracked.values().any(|a| *a == address) {
+            self.socket.untrack(address);
+            self.socket.unexpect(address);
         }
     }
 
@@ -252,32 +305,46 @@ impl Links {
         for (_, live) in self.live.drain() {
             tasks.spawn(async move {
                 let _ = timeout(GOODBYE_PATIENCE, quic::tell(&live.connection, &Frame::Goodbye)).await;
-                live.connection.close(close::GOODBYE.into(), b"goodbye");
+                live.connection.close(close::GOODBYE.into(), GOODBYE);
             });
         }
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Takes finished tasks away; tells how many of them panicked.
+    /// Takes finished tasks away; tells how many of them panicked since the last time.
     pub fn reap(&mut self) -> usize {
-        std::iter::from_fn(|| self.tasks.try_join_next())
-            .filter(|r| r.as_ref().is_err_and(tokio::task::JoinError::is_panic))
-            .count()
+        self.collect();
+        std::mem::take(&mut self.panics)
     }
 
-    fn read(&mut self, peer: PeerId, link: LinkId, connection: Connection) {
+    fn collect(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.panics += usize::from(ended.is_err_and(|e| e.is_panic()));
+        }
+    }
+
+    fn read(&mut self, peer: PeerId, epoch: u64, link: LinkId, connection: Connection) {
         let (socket, events) = (self.socket.clone(), self.events.clone());
-        self.spawn(streams(peer, connection.clone(), events.clone()));
+        let guard = Guard { peer, epoch, link, connection: connection.clone(), events: None };
+        let streams = streams(peer, epoch, connection.clone(), events.clone());
         self.spawn(async move {
-            let error = datagrams(peer, &connection, &socket, &events).await;
-            let (why, restarted) = ended(&error);
-            let _ = events.send(LinkEvent::Closed { peer, link, why, restarted }).await;
+            let _guard = guard;
+            streams.await;
+        });
+        self.spawn(async move {
+            let guard = Guard { peer, epoch, link, connection, events: Some(events.clone()) };
+            let error = datagrams(peer, link, &guard.connection, &socket, &events).await;
+            let _ = events.send(LinkEvent::Closed { peer, epoch, link, ended: Ended::from(&error) }).await;
         });
     }
 
-    fn retire(&mut self, connection: Connection) {
+    /// Reads a connection for a while yet; only one with each peer, so that a peer that calls again and again costs no more.
+    fn retire(&mut self, peer: PeerId, link: LinkId, connection: Connection) {
+        if let Some((_, older)) = self.retired.insert(peer, (link, connection.clone())) {
+            older.close(close::SUPERSEDED.into(), b"superseded");
+        }
         self.spawn(async move {
-            tokio::time::sleep(SUPERSEDED_FOR).await;
+            let _ = timeout(SUPERSEDED_FOR, connection.closed()).await;
             connection.close(close::SUPERSEDED.into(), b"superseded");
         });
     }
@@ -286,3 +353,6 @@ impl Links {
         self.tasks.spawn(task);
     }
 }
+
+#[cfg(test)]
+mod tests;

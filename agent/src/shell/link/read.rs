@@ -12,7 +12,7 @@ use pams_shared::{
     id::PeerId,
     moment::{Moment, nanos},
     quic::{self, StreamError},
-    record::Why,
+    record::{Reason, Why},
     socket::Socket,
 };
 use quinn::Connection;
@@ -22,15 +22,18 @@ use tokio::{
     time::timeout,
 };
 
-use super::{LinkEvent, REQUEST_PATIENCE};
+use super::{GOODBYE, LinkEvent, REQUEST_PATIENCE};
+use crate::core::LinkId;
 
 /// Reads the datagrams of a connection until it ends.
 pub async fn datagrams(
     peer: PeerId,
+    link: LinkId,
     connection: &Connection,
     socket: &Socket,
     events: &mpsc::Sender<LinkEvent>,
 ) -> quinn::ConnectionError {
+    let mut from = connection.remote_address();
     loop {
         let mut next = pin!(connection.read_datagram());
         // One look without waiting tells when there was nothing to read: no earlier packet carried this datagram.
@@ -44,7 +47,16 @@ pub async fn datagrams(
             Ok(bytes) => bytes,
             Err(error) => return error,
         };
-        let arrived = socket.arrival(connection.remote_address(), bytes.len(), idle_since);
+        // It may move: another network, or another binding of a NAT (RFC 9000, 9).
+        let at = connection.remote_address();
+        if at != from {
+            from = at;
+            socket.track(at);
+            if events.send(LinkEvent::Moved { link, to: at }).await.is_err() {
+                return quinn::ConnectionError::LocallyClosed;
+            }
+        }
+        let arrived = socket.arrival(from, bytes.len(), idle_since);
         let event = match wire::decode(&bytes, frame::DATAGRAM_BYTES_MAX) {
             Ok(Frame::Ping(ping)) => LinkEvent::Ping { from: peer, ping, arrived },
             Ok(Frame::Pong(pong)) => {
@@ -61,12 +73,12 @@ pub async fn datagrams(
 
 /// Takes what little comes on streams, until the connection ends. A task of its own, so that no datagram waits while streams
 /// are looked at.
-pub async fn streams(peer: PeerId, connection: Connection, events: mpsc::Sender<LinkEvent>) {
+pub async fn streams(peer: PeerId, epoch: u64, connection: Connection, events: mpsc::Sender<LinkEvent>) {
     let mut asked = JoinSet::new(); // bounded by the number of streams that the peer may open
     loop {
         tokio::select! {
             uni = connection.accept_uni() => match uni {
-                Ok(receive) => told(peer, receive, &events).await,
+                Ok(receive) => told(peer, epoch, receive, &events).await,
                 Err(_) => return,
             },
             bi = connection.accept_bi() => match bi {
@@ -79,9 +91,9 @@ pub async fn streams(peer: PeerId, connection: Connection, events: mpsc::Sender<
 }
 
 /// A peer tells something on a stream; all that it can tell is that it leaves.
-async fn told(peer: PeerId, mut receive: quinn::RecvStream, events: &mpsc::Sender<LinkEvent>) {
+async fn told(peer: PeerId, epoch: u64, mut receive: quinn::RecvStream, events: &mpsc::Sender<LinkEvent>) {
     let event = match timeout(REQUEST_PATIENCE, quic::read_frame(&mut receive)).await {
-        Ok(Ok(Some(Frame::Goodbye))) => LinkEvent::Goodbye { peer },
+        Ok(Ok(Some(Frame::Goodbye))) => LinkEvent::Goodbye { peer, epoch },
         Ok(Ok(Some(_))) => LinkEvent::Rejected { from: Some(peer), label: "misplaced" },
         Ok(Err(StreamError::Frame(error))) => LinkEvent::Rejected { from: Some(peer), label: error.label() },
         Ok(Ok(None) | Err(_)) | Err(_) => return,
@@ -112,12 +124,52 @@ async fn asked_for_self(
     let _ = events.send(LinkEvent::Rejected { from: Some(peer), label }).await;
 }
 
-/// Why a connection ended, and whether the other side lost its state, that is: restarted.
-pub fn ended(error: &quinn::ConnectionError) -> (Why, bool) {
-    let restarted = match error {
-        quinn::ConnectionError::Reset => true,
-        quinn::ConnectionError::ApplicationClosed(c) => c.error_code == close::SUPERSEDED.into(),
-        _ => false,
-    };
-    (quic::why(error), restarted)
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub why: Why,
+    /// The other side lost its state, that is: restarted.
+    pub restarted: bool,
+    /// The other side left, and its Goodbye may be lost with the connection. A program that just ends closes with the same
+    /// code, but gives no reason.
+    pub left: bool,
+}
+
+impl From<&quinn::ConnectionError> for Ended {
+    fn from(error: &quinn::ConnectionError) -> Self {
+        let (restarted, left) = match error {
+            quinn::ConnectionError::Reset => (true, false),
+            quinn::ConnectionError::ApplicationClosed(c) => (
+                c.error_code == close::SUPERSEDED.into(),
+                c.error_code == close::GOODBYE.into() && c.reason[..] == *GOODBYE,
+            ),
+            _ => (false, false),
+        };
+        Self { why: quic::why(error), restarted, left }
+    }
+}
+
+/// Kept by the tasks of a connection: should one panic, the connection is closed, and the loop told of it.
+pub struct Guard {
+    pub peer: PeerId,
+    pub epoch: u64,
+    pub link: LinkId,
+    pub connection: Connection,
+    /// `None`: another task tells.
+    pub events: Option<mpsc::Sender<LinkEvent>>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        self.connection.close(close::DONE.into(), b"a bug on this side");
+        let Self { peer, epoch, link, .. } = *self;
+        let why = Why::new(Reason::Cancelled, "a bug on this side lost the connection; the log has more");
+        let ended = Ended { why, restarted: false, left: false };
+        if let Some(events) = &self.events {
+            let _ = events.try_send(LinkEvent::Closed { peer, epoch, link, ended });
+        }
+    }
 }
