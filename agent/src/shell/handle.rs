@@ -100,7 +100,8 @@ impl Handle {
             Ok(entry) => return Ok(Ok(Fetched { entry, source: Source::Peer, why: None })),
             Err(why) => why,
         };
-        Ok(match self.ask(|answer| Request::FetchFromHome { peer, answer }).await? {
+        let from_home = self.ask_other(|answer| Request::FetchFromHome { peer, answer }).await?;
+        Ok(match from_home.unwrap_or_else(|| Err(lost())) {
             Ok(Some(entry)) => Ok(Fetched { entry, source: Source::Home, why: Some(why) }),
             Ok(None) => Err(Why::new(why.reason, format!("{}; and the home does not know it", why.text))),
             Err(home) => {
@@ -110,7 +111,15 @@ impl Handle {
     }
 
     async fn fetch_direct(&self, peer: PeerId) -> Result<Option<Result<Entry, Why>>, Ended> {
-        self.ask(|answer| Request::FetchDirect { peer, answer }).await
+        let answer = self.ask_other(|answer| Request::FetchDirect { peer, answer }).await?;
+        Ok(answer.unwrap_or_else(|| Some(Err(lost()))))
+    }
+
+    /// As [`ask`](Self::ask), where somebody else has to answer; `None`: its connection was lost over it.
+    async fn ask_other<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<Option<T>, Ended> {
+        let (tx, rx) = oneshot::channel();
+        self.0.send(request(tx)).await.map_err(|_| Ended)?;
+        Ok(rx.await.ok())
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Ended> {
@@ -122,4 +131,27 @@ impl Handle {
 
 fn lost() -> Why {
     Why::new(Reason::NoAnswer, "the connection was lost meanwhile")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_that_a_connection_took_with_it_does_not_end_the_agent() {
+        let (handle, mut requests) = Handle::new();
+        let agent = async {
+            while let Some(request) = requests.recv().await {
+                match request {
+                    Request::FetchDirect { .. } => {}
+                    Request::FetchFromHome { .. } => return,
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        let (answer, ()) = tokio::join!(handle.fetch(PeerId::from_bytes([1; 16])), agent);
+        let why = answer.unwrap().unwrap_err();
+        assert_eq!(why.reason, Reason::NoAnswer);
+        assert!(why.text.contains("the home could not be asked: the connection was lost"), "{why}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The connection to the home: finds it, says Hello, carries reports up and acknowledgements down, renews the certificate,
 //! and asks where peers are. One task, which tries again for ever; what to report is the core's to say.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
 
 use pams_shared::{
     clock::Clock,
@@ -14,22 +14,24 @@ use pams_shared::{
 use quinn::{Connection, ConnectionError, Endpoint};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::timeout,
 };
 
 use super::{
     credentials::Credentials,
-    link::{Me, offset},
+    link::{GOODBYE, Me, offset},
 };
 
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 const SUPERSEDED: &str = "another agent with this peer's id took our place at the home: if its data directory was copied, \
                           stop one of the two, remove its copy and join it again";
 const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
-/// Pauses between tries double from the first to the last of these, each with up to half more as jitter.
+/// Pauses between tries double from the first to the last of these, each with up to a third less as jitter.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
-const RETRY_LAST: Duration = Duration::from_secs(15);
+const RETRY_LAST: Duration = frame::HOME_RETRY_MAX;
+/// How long the questions under way may take to end once their connection has.
+const END_PATIENCE: Duration = Duration::from_millis(100);
 /// How often the certificate's age is looked at.
 const RENEWAL_LOOK: Duration = Duration::from_secs(60);
 /// Requests that may wait for the task.
@@ -87,6 +89,25 @@ enum End {
     Lost(Why),
 }
 
+/// Questions to the home that are under way.
+#[derive(Default)]
+struct Asked {
+    tasks: JoinSet<Option<UplinkEvent>>,
+    /// Those whose addresses are asked for.
+    peers: BTreeSet<PeerId>,
+}
+
+impl Asked {
+    /// What a task that ended has to tell.
+    fn ended(&mut self, done: Result<Option<UplinkEvent>, JoinError>) -> Option<UplinkEvent> {
+        let event = done.ok()??;
+        if let UplinkEvent::Resolved { peer, .. } = &event {
+            self.peers.remove(peer);
+        }
+        Some(event)
+    }
+}
+
 impl Uplink {
     /// Runs until Goodbye or until the loop is gone.
     pub async fn run(mut self) {
@@ -99,8 +120,8 @@ impl Uplink {
             if self.events.send(UplinkEvent::Down { why: why.clone() }).await.is_err() {
                 return;
             }
-            let jitter = self.minter.below(pause.as_millis() as u64 / 2 + 1);
-            if self.idle(pause + Duration::from_millis(jitter), &why).await {
+            let jitter = self.minter.below(pause.as_millis() as u64 / 3 + 1);
+            if self.idle(pause - Duration::from_millis(jitter), &why).await {
                 return;
             }
             pause = (pause * 2).min(RETRY_LAST);
@@ -130,15 +151,12 @@ impl Uplink {
         };
         match self.greet(&connection).await {
             Ok((send, receive)) => {
-                let end = self.work(&connection, send, receive).await;
+                let end = self.session_on(&connection, send, receive).await;
                 // Two that take each other's place again and again do so less and less often.
                 if is_superseded(&connection) {
                     return lost(Reason::Refused, SUPERSEDED);
                 }
                 *pause = RETRY_FIRST;
-                if let End::Done = end {
-                    connection.close(close::GOODBYE.into(), b"goodbye");
-                }
                 end
             }
             Err(end) => {
@@ -148,15 +166,28 @@ impl Uplink {
         }
     }
 
-    async fn connect(&mut self, address: &str) -> Result<Connection, Why> {
-        let mut last = Why::new(Reason::NoAnswer, "its name has no address");
-        for at in quic::resolve(address).await? {
-            match quic::connect(&self.endpoint, self.client.clone(), at, &identity::home_name(&self.me.domain)).await {
-                Ok(connection) => return Ok(connection),
-                Err(why) => last = why,
+    /// From the answer to Hello until the connection ends.
+    async fn session_on(
+        &mut self,
+        connection: &Connection,
+        send: quinn::SendStream,
+        receive: quinn::RecvStream,
+    ) -> End {
+        let mut asked = Asked::default();
+        let end = self.work(connection, send, receive, &mut asked).await;
+        match &end {
+            End::Done => connection.close(close::GOODBYE.into(), GOODBYE),
+            End::Lost(why) => {
+                connection.close(close::DONE.into(), b"");
+                self.unanswered(asked, why).await;
             }
         }
-        Err(last)
+        end
+    }
+
+    async fn connect(&self, address: &str) -> Result<Connection, Why> {
+        let name = identity::home_name(&self.me.domain);
+        quic::race(&[address.to_owned()], |at| quic::connect(&self.endpoint, self.client.clone(), at, &name)).await
     }
 
     /// Hello and its answer on the stream that reports will use.
@@ -199,8 +230,13 @@ impl Uplink {
         Ok((send, receive))
     }
 
-    async fn work(&mut self, connection: &Connection, mut send: quinn::SendStream, receive: quinn::RecvStream) -> End {
-        let mut tasks = JoinSet::new();
+    async fn work(
+        &mut self,
+        connection: &Connection,
+        mut send: quinn::SendStream,
+        receive: quinn::RecvStream,
+        asked: &mut Asked,
+    ) -> End {
         let events = self.events.clone();
         let mut acks = std::pin::pin!(acknowledgements(receive, events));
         let mut renewal = tokio::time::interval(RENEWAL_LOOK);
@@ -209,8 +245,8 @@ impl Uplink {
             tokio::select! {
                 biased;
                 end = &mut acks => return end,
-                Some(done) = tasks.join_next() => if let Ok(Some(renewed)) = done
-                    && self.events.send(renewed).await.is_err() { return End::Done },
+                Some(done) = asked.tasks.join_next() => if let Some(event) = asked.ended(done)
+                    && self.events.send(event).await.is_err() { return End::Done },
                 request = self.requests.recv() => match request {
                     None => return End::Done,
                     Some(UplinkRequest::Report(report)) => {
@@ -222,11 +258,12 @@ impl Uplink {
                     }
                     Some(UplinkRequest::Fetch { peer, answer }) => {
                         let connection = connection.clone();
-                        tasks.spawn(async move { let _ = answer.send(fetch(&connection, peer).await); None });
+                        asked.tasks.spawn(async move { let _ = answer.send(fetch(&connection, peer).await); None });
                     }
                     Some(UplinkRequest::Resolve { peer }) => {
                         let connection = connection.clone();
-                        tasks.spawn(async move { Some(resolve(&connection, peer).await) });
+                        asked.peers.insert(peer);
+                        asked.tasks.spawn(async move { Some(resolve(&connection, peer).await) });
                     }
                     Some(UplinkRequest::Greet { .. }) => {}
                     Some(UplinkRequest::Goodbye) => {
@@ -241,9 +278,24 @@ impl Uplink {
                 },
                 _ = renewal.tick() => if self.credentials.is_due(Clock.now()) {
                     let (connection, credentials) = (connection.clone(), self.credentials.clone());
-                    tasks.spawn(async move { renew(&connection, &credentials).await });
+                    asked.tasks.spawn(async move { renew(&connection, &credentials).await });
                 },
             }
+        }
+    }
+
+    /// The connection has ended: passes on what was answered, and answers the rest.
+    async fn unanswered(&self, mut asked: Asked, why: &Why) {
+        let answered = async {
+            while let Some(done) = asked.tasks.join_next().await {
+                if let Some(event) = asked.ended(done) {
+                    let _ = self.events.send(event).await;
+                }
+            }
+        };
+        let _ = timeout(END_PATIENCE, answered).await;
+        for peer in asked.peers {
+            let _ = self.events.send(UplinkEvent::Resolved { peer, found: Err(why.clone()) }).await;
         }
     }
 
@@ -334,3 +386,6 @@ fn is_superseded(connection: &Connection) -> bool {
 fn lost(reason: Reason, text: &str) -> End {
     End::Lost(Why::new(reason, text))
 }
+
+#[cfg(test)]
+mod tests;

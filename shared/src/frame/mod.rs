@@ -40,9 +40,6 @@ pub const CERTIFICATE_BYTES_MAX: usize = 4_096;
 /// before it calls them gone.
 pub const HOME_RETRY_MAX: Duration = Duration::from_secs(3);
 
-/// Longest pause of an agent between two attempts to reach its home, before jitter.
-pub const HOME_RETRY_MAX: Duration = Duration::from_secs(3);
-
 /// Application close codes of a QUIC connection.
 pub mod close {
     /// The sender leaves on purpose; it has said Goodbye, or could not any more.
