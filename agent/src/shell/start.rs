@@ -273,18 +273,16 @@ async fn stopping(mut stop: watch::Receiver<bool>) {
 
 /// Where others can call us: what the socket is bound to, else the address that this host has towards its home. No packet is sent.
 async fn own_addresses(bound: SocketAddr, homes: &[String]) -> Vec<SocketAddr> {
-    let mut addresses = Vec::new();
-    if addresses.is_empty() && !bound.ip().is_unspecified() {
-        addresses.push(bound);
+    if !bound.ip().is_unspecified() {
+        return vec![bound];
     }
-    if addresses.is_empty() {
-        for home in homes {
-            for to in quic::resolve(home).await.unwrap_or_default() {
-                addresses.extend(towards(to).map(|ip| SocketAddr::new(ip, bound.port())));
-            }
+    let mut addresses = Vec::new();
+    for home in homes {
+        for to in quic::resolve(home).await.unwrap_or_default() {
+            let own = towards(to).map(|ip| SocketAddr::new(ip, bound.port()));
+            addresses.extend(own.filter(|own| !addresses.contains(own)));
         }
     }
-    addresses.dedup();
     addresses
 }
 
@@ -295,4 +293,17 @@ fn towards(to: SocketAddr) -> Option<IpAddr> {
     socket.connect(to).ok()?;
     let ip = socket.local_addr().ok()?.ip();
     (!ip.is_unspecified()).then_some(ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_of_our_addresses_is_told_once() {
+        let bound: SocketAddr = "0.0.0.0:7".parse().unwrap();
+        let homes = ["127.0.0.1:1", "[::1]:1", "127.0.0.1:2"].map(str::to_owned);
+        let own = own_addresses(bound, &homes).await;
+        assert_eq!(own.iter().filter(|a| a.to_string() == "127.0.0.1:7").count(), 1, "{own:?}");
+    }
 }
