@@ -1,13 +1,14 @@
 //! Joining a cluster with a token: proves the server by the token's pin, shows the secret, takes the certificate.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, bail};
 use pams_shared::{
     clock::Clock,
     frame::{Frame, Issued, close},
-    identity::{self, Address, AgentIdentity, Token},
+    identity::{self, AgentIdentity, Token},
     quic,
+    record::{Reason, Why},
 };
 use quinn::Endpoint;
 use tokio::time::timeout;
@@ -46,35 +47,40 @@ pub async fn join(
 
 async fn redeem(endpoint: &Endpoint, identity: &AgentIdentity, token: &Token, name: &str) -> anyhow::Result<Issued> {
     let request = Frame::Join(identity.join_request(token, name, Clock.now().wall_ms())?);
-    let mut last = None;
-    for address in &token.addresses {
-        match timeout(PATIENCE, ask(endpoint, token, address, &request)).await {
-            Ok(Ok(Frame::Issued(issued))) => return Ok(issued),
-            // The cluster has spoken; another of its servers would say the same.
-            Ok(Ok(Frame::Refused(refused))) => bail!("{address} refuses to let this agent join: {}", refused.detail),
-            Ok(Ok(_)) => last = Some(format!("{address} answered with something else: is it a pams-server?")),
-            Ok(Err(why)) => last = Some(format!("{address}: {why}")),
-            Err(_) => {
-                last = Some(format!("{address} did not answer in {} s: is the UDP port open?", PATIENCE.as_secs()));
-            }
+    match timeout(PATIENCE, ask(endpoint, token, &request)).await {
+        Ok(Ok((_, Frame::Issued(issued)))) => Ok(issued),
+        Ok(Ok((address, Frame::Refused(refused)))) => {
+            bail!("{address} refuses to let this agent join: {}", refused.detail)
+        }
+        Ok(Ok((address, _))) => bail!("could not join: {address} answered with something else: is it a pams-server?"),
+        Ok(Err(why)) => bail!("could not join: {}", why.text),
+        Err(_) => {
+            let addresses: Vec<String> = token.addresses.iter().map(ToString::to_string).collect();
+            let (addresses, s) = (addresses.join(", "), PATIENCE.as_secs());
+            bail!("could not join: {addresses} did not answer in {s} s: is the UDP port open?")
         }
     }
-    bail!("could not join: {}", last.unwrap_or_else(|| "the token names no address".into()))
 }
 
-async fn ask(endpoint: &Endpoint, token: &Token, address: &Address, request: &Frame) -> Result<Frame, String> {
-    let tls = identity::join_tls(token.pin, identity::system_time()).map_err(|e| e.to_string())?;
-    let client = quic::client_config(tls.into(), quic::peer_transport()).map_err(|e| e.to_string())?;
-    let mut last = "its name has no address".to_owned();
-    for at in quic::resolve(&address.to_string()).await.map_err(|w| w.text)? {
-        match quic::connect(endpoint, client.clone(), at, identity::JOIN_NAME).await {
-            Ok(connection) => {
-                let answer = quic::request(&connection, request).await;
-                connection.close(close::DONE.into(), b"");
-                return answer.map_err(|e| e.why().text);
-            }
-            Err(why) => last = why.text,
+/// Asks whichever of the token's servers answers first, and only that one: each answer may use the token up. The cluster has
+/// then spoken; another of its servers would say the same.
+async fn ask(endpoint: &Endpoint, token: &Token, request: &Frame) -> Result<(SocketAddr, Frame), Why> {
+    let tls = identity::join_tls(token.pin, identity::system_time());
+    let client = tls
+        .map_err(|e| e.to_string())
+        .and_then(|tls| quic::client_config(tls.into(), quic::peer_transport()).map_err(|e| e.to_string()));
+    let client = client.map_err(|text| Why::new(Reason::NotSent, text))?;
+    let addresses: Vec<String> = token.addresses.iter().map(ToString::to_string).collect();
+    let told = |at: SocketAddr, why: Why| Why::new(why.reason, format!("{at}: {}", why.text));
+    let call = |at| {
+        let client = client.clone();
+        async move {
+            let called = quic::connect(endpoint, client, at, identity::JOIN_NAME).await;
+            called.map(|connection| (at, connection)).map_err(|why| told(at, why))
         }
-    }
-    Err(last)
+    };
+    let (at, connection) = quic::race(&addresses, call).await?;
+    let answer = quic::request(&connection, request).await;
+    connection.close(close::DONE.into(), b"");
+    answer.map(|frame| (at, frame)).map_err(|error| told(at, error.why()))
 }

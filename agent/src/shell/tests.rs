@@ -42,6 +42,9 @@ async fn peers_that_send_without_end_keep_nobody_from_asking() {
         token: 0,
         leaving: false,
     };
+    while flood.capacity() > 0 {
+        tokio::task::yield_now().await;
+    }
     let asking = async { soon(handle.view()).await.unwrap().peer };
     let peer = tokio::select! {
         peer = asking => peer,
