@@ -135,7 +135,10 @@ impl World {
                 self.tally.count(to.as_str());
             }
             Notice::AnswersOverrun { .. } => panic!("answers overrun"),
-            Notice::RosterNamesSelf | Notice::FrameRejected { .. } => panic!("{notice:?}"),
+            // The last two are the shell's own.
+            Notice::RosterNamesSelf | Notice::FrameRejected { .. } | Notice::SilentCaller | Notice::CallRefused => {
+                panic!("{notice:?}")
+            }
             Notice::Status { .. }
             | Notice::LinkUp { .. }
             | Notice::LinkDown { .. }
