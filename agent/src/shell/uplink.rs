@@ -178,7 +178,10 @@ impl Uplink {
         match &end {
             End::Done => connection.close(close::GOODBYE.into(), GOODBYE),
             End::Lost(why) => {
-                connection.close(close::DONE.into(), b"");
+                // What ended it is still to be read from it, so it is closed only if it lives.
+                if connection.close_reason().is_none() {
+                    connection.close(close::DONE.into(), b"");
+                }
                 self.unanswered(asked, why).await;
             }
         }
