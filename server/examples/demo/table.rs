@@ -42,10 +42,7 @@ fn urls(stage: &Stage) -> String {
 pub fn live(stage: &Stage, scene: &Scene, since: Duration) -> String {
     let mut out = format!("PAMS demo, {:.0} s\n\n", since.as_secs_f64());
     let _ = writeln!(out, "{}\n", who(scene));
-    let _ = writeln!(
-        out,
-        "RTT in ms over all answered pings; its parts are medians. Liveness as the home concludes it, and the buddies.\n"
-    );
+    out += "RTT in ms over all answered pings, its parts are medians. Liveness: the home's conclusion.\n\n";
     for line in stage.news.iter().rev().take(3).rev() {
         let _ = writeln!(out, "{line}");
     }
@@ -53,62 +50,65 @@ pub fn live(stage: &Stage, scene: &Scene, since: Duration) -> String {
     out
 }
 
-fn who(scene: &Scene) -> Table {
+/// Two tables that fit a terminal of 100 columns: who is here and how far away, and what became of every ping.
+fn who(scene: &Scene) -> String {
+    let header = ["who", "status", "liveness", "buddies say", "p50", "p99", "queued", "network", "hold", "wait"];
+    let times = plain(
+        &header,
+        4,
+        scene.rows.iter().map(|row| {
+            let seen: Vec<String> = row.seen.iter().map(|(word, n)| format!("{n} {word}")).collect();
+            let mut cells = vec![
+                row.name.to_owned(),
+                row.status.map_or("-", |s| s.as_str()).to_owned(),
+                row.liveness.map_or("-", Liveness::as_str).to_owned(),
+                seen.join(", "),
+                ms(row.rtt.map(|t| t.p50)),
+                ms(row.rtt.map(|t| t.p99)),
+            ];
+            cells.extend(row.rtt.map_or([None; 4], |t| t.parts).map(ms));
+            cells
+        }),
+    );
+    let header = ["pings of", "opened", "good", "aborted", "failed", "unknown", "in flight", "late", "duplicate"];
+    let ledgers = plain(
+        &header,
+        1,
+        scene.rows.iter().map(|row| {
+            let l = &row.ledger;
+            let counts = [l.opened, l.good, l.aborted, l.failed, l.unknown, l.in_flight, l.late, l.duplicate];
+            std::iter::once(row.name.to_owned()).chain(counts.map(|n| n.to_string())).collect()
+        }),
+    );
+    format!("{times}\n\n{ledgers}")
+}
+
+/// A table without lines, numbers to the right from column `numbers` on.
+fn plain(header: &[&str], numbers: usize, rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
-        "who",
-        "status",
-        "liveness",
-        "buddies say",
-        "p50",
-        "p99",
-        "queued",
-        "network",
-        "hold",
-        "wait",
-        "opened",
-        "good",
-        "aborted",
-        "failed",
-        "unknown",
-        "in flight",
-        "late",
-    ]);
-    for row in &scene.rows {
-        let ms = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
-        let seen: Vec<String> = row.seen.iter().map(|(word, n)| format!("{n} {word}")).collect();
-        let parts = row.rtt.map_or([None; 4], |t| t.parts);
-        let mut cells = vec![
-            row.name.to_owned(),
-            row.status.map_or("-", |s| s.as_str()).to_owned(),
-            row.liveness.map_or("-", Liveness::as_str).to_owned(),
-            seen.join(", "),
-            ms(row.rtt.map(|t| t.p50)),
-            ms(row.rtt.map(|t| t.p99)),
-        ];
-        cells.extend(parts.map(ms));
-        let l = &row.ledger;
-        cells.extend([l.opened, l.good, l.aborted, l.failed, l.unknown, l.in_flight, l.late].map(|n| n.to_string()));
-        table.add_row(cells);
-    }
-    for column in table.column_iter_mut().skip(4) {
+    table.load_style(presets::NOTHING).set_header(header);
+    table.add_rows(rows);
+    for column in table.column_iter_mut().skip(numbers) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }
 
+fn ms(v: Option<f64>) -> String {
+    v.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"))
+}
+
 /// What stands on the screen at the end.
 pub fn summary(scene: &Scene, pairs: &[Pair]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["from", "to", "set", "network", "queued", "hold", "wait", "total"]);
-    for p in pairs {
-        let ms = |v: Option<f64>| v.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
-        let mut cells = vec![p.from.to_owned(), p.to.to_owned(), format!("{:.0}", p.emulated_ms)];
-        cells.extend([p.network_ms, p.queued_ms, p.remote_hold_ms, p.local_wait_ms, p.total_ms].map(ms));
-        table.add_row(cells);
-    }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    format!("\n{}\n\nMedians in ms of each pair; `set` is the emulated round trip.\n{table}\n", who(scene))
+    let header = ["from", "to", "set", "network", "queued", "hold", "wait", "total"];
+    let table = plain(
+        &header,
+        2,
+        pairs.iter().map(|p| {
+            let mut cells = vec![p.from.to_owned(), p.to.to_owned(), format!("{:.0}", p.emulated_ms)];
+            cells.extend([p.network_ms, p.queued_ms, p.remote_hold_ms, p.local_wait_ms, p.total_ms].map(ms));
+            cells
+        }),
+    );
+    format!("\n{}\n\nMedians in ms of each pair; `set` is the emulated round trip.\n\n{table}\n", who(scene))
 }
