@@ -6,6 +6,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
+    time::Duration,
 };
 
 use super::IdentityError;
@@ -17,10 +18,21 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), IdentityError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(IdentityError::io("make the directory", dir))
 }
 
+/// Looks at the lock so often before the directory counts as another's. A process that is just being started by this one's
+/// predecessor can hold a copy of its lock for a moment.
+const LOCK_LOOKS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 /// Takes the directory for this process, until the file is dropped or the process ends.
 pub(super) fn lock_dir(dir: &Path, daemon: &'static str) -> Result<File, IdentityError> {
     let path = dir.join("lock");
     let file = open_private(&path, OpenOptions::new().write(true).create(true).truncate(false))?;
+    for _ in 1..LOCK_LOOKS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            _ => break,
+        }
+    }
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(IdentityError::Locked { dir: dir.into(), daemon }),
