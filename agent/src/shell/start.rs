@@ -163,7 +163,11 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let http = listen(&config, local, &metrics, &stop, &mut tasks).await?;
 
     let found = own_addresses(bound, &homes).await;
-    let mut core_config = config.core(keep::restore(&config.data_dir), &found);
+    let mut presence = keep::restore(&config.data_dir);
+    if presence.version == 0 {
+        presence.since_ms = started_ms; // never published: online since now
+    }
+    let mut core_config = config.core(presence, &found);
     core_config.answer_after = options.answer_after;
     let core = Agent::new(core_config, peer, epoch, seed, Clock.now());
     let (links, link_events) = Links::new(me.clone(), endpoint.clone(), to_peers, udp.clone());
