@@ -40,7 +40,7 @@ use uplink::{UplinkEvent, UplinkRequest};
 
 /// How long the last reports may take to be acknowledged at the end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
-/// How long the closing packets may take to leave. Whoever misses them learns it from our stateless resets, or by itself.
+/// How long the closing packets may take to leave. Whoever misses them finds out by itself.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
 /// When nothing is due.
 const NEVER: Moment = Moment::new(u64::MAX, 0);
