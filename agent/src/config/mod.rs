@@ -4,30 +4,32 @@
 //! Defaults depend on who runs the agent: root gets the system's directories, anybody else their own. What is left open
 //! here and found out at the start (own addresses, the host's name) has an accessor that fills it in.
 
+mod buddy;
+mod check;
+mod http;
+mod place;
+
 use std::{
-    collections::BTreeSet,
-    fmt,
     net::{Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
-    str::FromStr,
+    path::PathBuf,
     time::Duration,
 };
 
 use pams_shared::{
     config::{Daemon, Flaw},
-    frame::{
-        ADDRESSES_MAX, APPLICATIONS_MAX, NAME_BYTES_MAX, OVERLAY_BYTES_MAX, OVERLAYS_MAX, Profile, SOFTWARE_BYTES_MAX,
-        wire::steers,
-    },
-    id::PeerId,
+    frame::{ADDRESSES_MAX, APPLICATIONS_MAX, NAME_BYTES_MAX, OVERLAYS_MAX, Profile, SOFTWARE_BYTES_MAX},
     identity::Address,
     logs::{Filter, Format},
     presence::WatcherConfig,
     status::Presence,
 };
-use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
+pub use self::{buddy::Buddy, http::Http, place::client_socket};
+use self::{
+    check::{count, label, overlay, roster, span, unique, within},
+    place::{default_data_dir, default_socket},
+};
 use crate::core::{AgentConfig, BuddyConfig};
 
 /// What this program calls itself to others.
@@ -117,27 +119,6 @@ pams_shared::config! {
         /// pams_agent_metrics_dropped_series.
         per_peer_max: usize = 64,
     }
-}
-
-/// One line of the roster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Buddy {
-    #[serde(deserialize_with = "peer_id")]
-    pub id: PeerId,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// None: the home is asked.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<Address>,
-}
-
-/// Where HTTP is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Http {
-    Off,
-    At(SocketAddr),
 }
 
 impl Config {
@@ -232,181 +213,6 @@ impl Ping {
     }
 }
 
-impl Buddy {
-    fn example() -> Self {
-        Self {
-            id: PeerId(Uuid::from_u128(0x1b4e28ba_2fa1_41d2_883f_0016d3cca427)),
-            name: Some("beta".to_owned()),
-            addresses: "beta.example.org:7421".parse().into_iter().collect(),
-        }
-    }
-}
-
-/// `ID` or `ID@host:port[,host:port..]`, as `--buddy` takes it.
-impl FromStr for Buddy {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (id, addresses) = text.split_once('@').map_or((text, None), |(id, rest)| (id, Some(rest)));
-        let id = id.parse().map_err(|_| no_peer_id(id))?;
-        let addresses = addresses.into_iter().flat_map(|list| list.split(','));
-        let addresses = addresses.map(str::parse).collect::<Result<_, _>>();
-        Ok(Self {
-            id,
-            name: None,
-            addresses: addresses.map_err(|e: pams_shared::identity::AddressError| e.to_string())?,
-        })
-    }
-}
-
-fn peer_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PeerId, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| de::Error::custom(no_peer_id(&text)))
-}
-
-fn no_peer_id(text: &str) -> String {
-    format!("{text:?} is no peer id; `pams-agent status` on that host shows it")
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self::At(SocketAddr::from(([127, 0, 0, 1], 7481)))
-    }
-}
-
-impl TryFrom<String> for Http {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "off" => Ok(Self::Off),
-            at => at
-                .parse()
-                .map(Self::At)
-                .map_err(|_| format!("{at:?} is no address; give ip:port, as in \"127.0.0.1:7481\", or \"off\"")),
-        }
-    }
-}
-
-impl From<Http> for String {
-    fn from(http: Http) -> Self {
-        http.to_string()
-    }
-}
-
-impl fmt::Display for Http {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => f.write_str("off"),
-            Self::At(address) => address.fmt(f),
-        }
-    }
-}
-
-/// Where a client looks for the control socket: at the default, or, where there is none, at that of an agent of the
-/// system's.
-pub fn client_socket() -> PathBuf {
-    let own = default_socket(&default_data_dir());
-    let system = Path::new(SYSTEM_SOCKET);
-    if !own.exists() && system.exists() { system.to_owned() } else { own }
-}
-
-const SYSTEM_SOCKET: &str = "/run/pams/agent.sock";
-const SYSTEM_DATA_DIR: &str = "/var/lib/pams-agent";
-
-fn default_data_dir() -> PathBuf {
-    if nix::unistd::geteuid().is_root() {
-        return SYSTEM_DATA_DIR.into();
-    }
-    let state = directory("XDG_STATE_HOME").or_else(|| Some(std::env::home_dir()?.join(".local/state")));
-    state.map_or_else(|| SYSTEM_DATA_DIR.into(), |state| state.join("pams-agent"))
-}
-
-fn default_socket(data_dir: &Path) -> PathBuf {
-    if nix::unistd::geteuid().is_root() {
-        return SYSTEM_SOCKET.into();
-    }
-    directory("XDG_RUNTIME_DIR").map_or_else(|| data_dir.join("agent.sock"), |run| run.join("pams/agent.sock"))
-}
-
-/// A directory of the XDG base directory specification, which says that a relative one is to be ignored.
-fn directory(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
-}
-
-fn label(key: &'static str, text: &str) -> Result<(), Flaw> {
-    if text.is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
-        let problem = format!("{text:?} is no name");
-        return Err(Flaw::new(key, problem, format!("give 1 to {NAME_BYTES_MAX} bytes without control characters")));
-    }
-    Ok(())
-}
-
-fn overlay(name: &str) -> Result<(), Flaw> {
-    let problem = if name.is_empty() || name.len() > OVERLAY_BYTES_MAX {
-        format!("{name:?} has {} bytes", name.len())
-    } else if name.contains(steers) {
-        format!("{name:?} has a control character or a mark for the direction of writing")
-    } else if name.split('/').any(str::is_empty) {
-        format!("{name:?} has an empty part")
-    } else {
-        return Ok(());
-    };
-    let advice = format!("give 1 to {OVERLAY_BYTES_MAX} bytes, parts joined by single slashes, as in \"games/chess\"");
-    Err(Flaw::new("overlays", problem, advice))
-}
-
-fn roster(buddies: &[Buddy]) -> Result<(), Flaw> {
-    count("buddy", buddies.len(), BUDDIES_MAX)?;
-    let mut seen = BTreeSet::new();
-    for buddy in buddies {
-        if !seen.insert(buddy.id) {
-            return Err(Flaw::new("buddy", format!("{} is there twice", buddy.id), "name each buddy once"));
-        }
-        if let Some(name) = &buddy.name {
-            label("buddy", name)?;
-        }
-        if buddy.addresses.len() > ADDRESSES_MAX {
-            let problem = format!("{} has {} addresses", buddy.id, buddy.addresses.len());
-            return Err(Flaw::new("buddy", problem, format!("give {ADDRESSES_MAX} at most")));
-        }
-    }
-    Ok(())
-}
-
-fn count(key: &'static str, n: usize, max: usize) -> Result<(), Flaw> {
-    if n > max {
-        return Err(Flaw::new(key, format!("has {n} entries"), format!("give {max} at most")));
-    }
-    Ok(())
-}
-
-fn unique<T: PartialEq + fmt::Display>(key: &'static str, list: &[T]) -> Result<(), Flaw> {
-    match list.iter().enumerate().find(|(i, item)| list[..*i].contains(item)) {
-        Some((_, twice)) => Err(Flaw::new(key, format!("{twice} is there twice"), "give each once")),
-        None => Ok(()),
-    }
-}
-
-fn within(key: &'static str, n: usize, min: usize, max: usize) -> Result<(), Flaw> {
-    if !(min..=max).contains(&n) {
-        return Err(Flaw::new(key, format!("{n} is out of bounds"), format!("give {min} to {max}")));
-    }
-    Ok(())
-}
-
-fn span(key: &'static str, d: Duration, min: Duration, max: Duration) -> Result<(), Flaw> {
-    if !(min..=max).contains(&d) {
-        let problem = format!("{} is out of bounds", shown(d));
-        return Err(Flaw::new(key, problem, format!("give {} to {}", shown(min), shown(max))));
-    }
-    Ok(())
-}
-
-fn shown(d: Duration) -> String {
-    humantime::format_duration(d).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,21 +246,5 @@ mod tests {
         let config = Config { name: Some("ä".repeat(100)), ..Config::default() };
         assert_eq!(config.label(), "ä".repeat(64));
         assert!(!Config::default().label().is_empty());
-    }
-
-    #[test]
-    fn a_buddy_of_the_command_line_has_an_id_and_perhaps_addresses() {
-        let id = Buddy::example().id;
-        let buddy: Buddy = format!("{id}@beta:1,[::1]:2").parse().unwrap();
-        assert_eq!(buddy.addresses.iter().map(Address::to_string).collect::<Vec<_>>(), ["beta:1", "[::1]:2"]);
-        assert_eq!(id.to_string().parse::<Buddy>().unwrap(), Buddy { id, name: None, addresses: vec![] });
-        for (text, expected) in [
-            ("beta", "\"beta\" is no peer id"),
-            ("", "\"\" is no peer id"),
-            (&format!("{id}@beta"), "\"beta\" is no address: expected host:port"),
-            (&format!("{id}@"), "\"\" is no address"),
-        ] {
-            assert!(text.parse::<Buddy>().unwrap_err().starts_with(expected), "{text}");
-        }
     }
 }

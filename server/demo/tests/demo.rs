@@ -13,11 +13,7 @@ fn printed() -> String {
     if let Some(file) = std::env::var_os("DEMO_JSON") {
         return std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", Path::new(&file).display()));
     }
-    // `cargo test` builds it beside this test; if only this test is asked for, `cargo build --example demo` does.
-    let exe = std::env::current_exe().unwrap();
-    let demo = exe.ancestors().nth(2).unwrap().join("examples/demo");
-    let output = Command::new(&demo).args(["--seconds", SECONDS, "--json"]).output();
-    let output = output.unwrap_or_else(|e| panic!("{}: {e}; `cargo build --example demo` makes it", demo.display()));
+    let output = Command::new(env!("CARGO_BIN_EXE_demo")).args(["--seconds", SECONDS, "--json"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
