@@ -7,7 +7,7 @@ use std::{env, fmt::Write, fs, path::Path};
 use pams_shared::{
     frame::{
         Entry, Frame, Hello, HelloAck, Issued, Join, Ping, Pong, Profile, Refusal, Refused, Rejected, Rejection,
-        Report, ReportAck, Role, STREAM_BYTES_MAX, Terms, View, wire,
+        Report, ReportAck, Role, Roster, Rostered, STREAM_BYTES_MAX, Terms, View, capability, wire,
     },
     id::{Correlator, Order, PeerId},
     record::{Kind, Ledger, Outcome, Reason, Record, Stage, Stages},
@@ -55,6 +55,9 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("report_empty", Frame::Report(Report { batch: 18, ..Report::default() })),
         ("report_ack", Frame::ReportAck(ReportAck { batch: 17, pace_ms: 2_000 })),
         ("renew", Frame::Renew(b"request".to_vec())),
+        ("hello_takes_rosters", Frame::Hello(Hello { profile: Some(takes_rosters()), ..hello() })),
+        ("roster", Frame::Roster(roster())),
+        ("roster_empty", Frame::Roster(Roster::default())),
         ("join", Frame::Join(join())),
         ("issued", Frame::Issued(issued())),
         ("refused", Frame::Refused(Refused { code: Refusal::TokenExpired, detail: "make a new token".into() })),
@@ -81,7 +84,18 @@ fn profile() -> Profile {
         overlays: vec!["games".into(), "games/chess".into()],
         applications: vec![uuid(3), uuid(4)],
         capabilities: 5,
+        roster_max: 0,
     }
+}
+
+fn takes_rosters() -> Profile {
+    Profile { capabilities: capability::SUBSCRIPTIONS | capability::ROSTERS, roster_max: 256, ..profile() }
+}
+
+fn roster() -> Roster {
+    let nameless = Rostered { peer: PeerId(uuid(8)), name: String::new(), addresses: vec![] };
+    let addresses = profile().addresses;
+    Roster { peers: vec![Rostered { peer: PeerId(uuid(7)), name: "tracker-β".into(), addresses }, nameless] }
 }
 
 fn hello() -> Hello {

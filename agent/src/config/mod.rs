@@ -159,6 +159,7 @@ impl Config {
                 overlays: self.overlays.clone(),
                 applications: self.applications.clone(),
                 capabilities: 0,
+                roster_max: 0,
             },
             pool_max: self.limits.transactions,
             backlog_max: self.limits.backlog_records,

@@ -72,6 +72,7 @@ impl Agent {
                 let ended = self.batcher.acked(ack.batch);
                 self.reported(now, ended);
             }
+            HomeInput::Roster(roster) => self.notice(Notice::RosterCame { peers: roster.peers.len() }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! All that can happen to an agent's core, and all that it can ask for.
 
 use pams_shared::{
-    frame::{Ping, Pong, Profile, Report, ReportAck, Terms},
+    frame::{Ping, Pong, Profile, Report, ReportAck, Roster, Terms},
     id::{Correlator, PeerId, ServerId},
     moment::Moment,
     record::{Record, Why},
@@ -91,6 +91,8 @@ pub enum HomeInput {
         batch: u64,
     },
     Acked(ReportAck),
+    /// All whom the home wants us to watch.
+    Roster(Roster),
 }
 
 #[derive(Clone, Debug)]
@@ -201,6 +203,10 @@ pub enum Notice {
         who: uuid::Uuid,
         ms: i64,
     },
+    /// The home says whom to watch.
+    RosterCame {
+        peers: usize,
+    },
     /// The roster names this very peer; that buddy is left out.
     RosterNamesSelf,
     FrameRejected {
@@ -231,6 +237,7 @@ impl Notice {
             Notice::HomeUp { .. } => "home_up",
             Notice::HomeDown { .. } => "home_down",
             Notice::ClockOffset { .. } => "clock_offset",
+            Notice::RosterCame { .. } => "roster_came",
             Notice::RosterNamesSelf => "roster_names_self",
             Notice::FrameRejected { .. } => "frame_rejected",
             Notice::SilentCaller => "silent_caller",
@@ -238,7 +245,7 @@ impl Notice {
         }
     }
 
-    pub const LABELS: [&'static str; 18] = [
+    pub const LABELS: [&'static str; 19] = [
         "liveness_changed",
         "status_changed",
         "late",
@@ -253,6 +260,7 @@ impl Notice {
         "home_up",
         "home_down",
         "clock_offset",
+        "roster_came",
         "roster_names_self",
         "frame_rejected",
         "silent_caller",

@@ -65,7 +65,7 @@ pams_shared::catalogue! {
         "When this agent's certificate runs out, as a unix time; renewal begins 8 hours earlier.");
 
     // What goes wrong.
-    NOTICES = held(by(&["notice"], "18 notices", counter("pams_agent_notices_total",
+    NOTICES = held(by(&["notice"], "19 notices", counter("pams_agent_notices_total",
         "What an operator may want to know of, by what it is.")));
     REJECTED = held(by(&["reason"], "7 reasons", counter("pams_agent_frames_rejected_total",
         "Frames that were refused; unknown_kind are those of newer versions.")));

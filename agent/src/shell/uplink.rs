@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
 
 use pams_shared::{
     clock::Clock,
-    frame::{self, Entry, Frame, Hello, Profile, Report, ReportAck, Role, Terms, close},
+    frame::{self, Entry, Frame, Hello, Profile, Report, ReportAck, Role, Roster, Terms, close},
     id::{Minter, PeerId, ServerId},
     identity::{self, Subject},
     quic::{self, StreamError},
@@ -45,6 +45,7 @@ pub enum UplinkEvent {
     Down { why: Why },
     Written { batch: u64 },
     Acked(ReportAck),
+    Roster(Roster),
     Resolved { peer: PeerId, found: Result<Vec<String>, Why> },
     Rejected { label: &'static str },
     Renewed,
@@ -240,14 +241,15 @@ impl Uplink {
         receive: quinn::RecvStream,
         asked: &mut Asked,
     ) -> End {
-        let events = self.events.clone();
-        let mut acks = std::pin::pin!(acknowledgements(receive, events));
+        let mut acks = std::pin::pin!(acknowledgements(receive, self.events.clone()));
+        let mut pushes = std::pin::pin!(pushes(connection, self.events.clone()));
         let mut renewal = tokio::time::interval(RENEWAL_LOOK);
         renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 end = &mut acks => return end,
+                end = &mut pushes => return end,
                 Some(done) = asked.tasks.join_next() => if let Some(event) = asked.ended(done)
                     && self.events.send(event).await.is_err() { return End::Done },
                 request = self.requests.recv() => match request {
@@ -334,6 +336,29 @@ async fn acknowledgements(mut receive: quinn::RecvStream, events: mpsc::Sender<U
         };
         if events.send(event).await.is_err() {
             return pending().await;
+        }
+    }
+}
+
+/// Reads what the home tells unasked, on the stream that it opens for that. Of several such streams the next is read when the
+/// one before has ended. The end of the connection is for [`acknowledgements`] to see.
+async fn pushes(connection: &Connection, events: mpsc::Sender<UplinkEvent>) -> End {
+    loop {
+        // Our half stays open as long as theirs.
+        let Ok((_answers, mut receive)) = connection.accept_bi().await else { return pending().await };
+        loop {
+            let event = match quic::read_frame(&mut receive).await {
+                Ok(Some(Frame::Roster(roster))) => UplinkEvent::Roster(roster),
+                Ok(Some(_)) => UplinkEvent::Rejected { label: "misplaced" },
+                Err(StreamError::Frame(error @ frame::FrameError::UnknownKind { .. })) => {
+                    UplinkEvent::Rejected { label: error.label() }
+                }
+                Ok(None) | Err(StreamError::Connection(_) | StreamError::Read(_)) => break,
+                Err(error) => return End::Lost(error.why()),
+            };
+            if events.send(event).await.is_err() {
+                return pending().await;
+            }
         }
     }
 }

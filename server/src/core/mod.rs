@@ -33,7 +33,7 @@ use std::{
 };
 
 use pams_shared::{
-    frame::{Entry, Hello, Rejected, Report, ReportAck, Terms, close},
+    frame::{Entry, Hello, Rejected, Report, ReportAck, Roster, Terms, close},
     id::PeerId,
     moment::Moment,
     record::{Kind, Reason, Record},
@@ -123,6 +123,11 @@ pub enum Output {
         session: SessionId,
         ack: ReportAck,
     },
+    /// Tell the agent on the push stream. Only to an agent that said it takes it.
+    Push {
+        session: SessionId,
+        push: Push,
+    },
     Fetched {
         session: SessionId,
         entry: Option<Box<Entry>>,
@@ -145,6 +150,13 @@ pub enum Output {
     },
     Event(Event),
     Notice(Notice),
+}
+
+/// What an agent is told unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// Replaces any before it.
+    Roster(Roster),
 }
 
 /// What came of the wish to forget a peer.

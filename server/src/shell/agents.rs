@@ -1,11 +1,11 @@
 //! The conversation with an agent that works here: Hello, then reports and their acknowledgements on the same stream, and
-//! questions on streams of their own.
+//! questions on streams of their own. What the agent did not ask for is pushed on a stream that we open.
 //!
 //! One task per connection, which reads and writes frames and asks the loop; what is decided is the core's. A report is
 //! read when the one before it is acknowledged, so that a busy loop slows the agents down, and one that does not read its
 //! acknowledgements stops itself. A connection at rest is two waiting reads and holds no buffer.
 
-use std::{future::pending, net::SocketAddr};
+use std::{future::pending, net::SocketAddr, sync::Arc};
 
 use pams_shared::{
     clock::Clock,
@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     door::{Door, End, Unread},
     newcomers::Newcomer,
+    outbox::Outbox,
 };
 use crate::{core::SessionId, metrics::Handshake};
 
@@ -40,6 +41,8 @@ pub enum Event {
         observed: SocketAddr,
         /// For the loop to close it.
         connection: Connection,
+        /// For the loop to tell the agent what it did not ask for.
+        outbox: Arc<Outbox>,
         answer: oneshot::Sender<Result<Terms, Rejected>>,
     },
     Report {
@@ -75,7 +78,8 @@ pub async fn converse(
 ) -> End {
     let caller = identify(door, connection);
     door.metrics.handshake(if caller.is_ok() { Handshake::Ok } else { Handshake::Certificate });
-    let (send, receive) = match greet(door, connection, deadline, session, caller).await {
+    let outbox = Arc::default();
+    let (send, receive) = match greet(door, connection, deadline, session, caller, &outbox).await {
         Ok(streams) => streams,
         Err(end) => return end,
     };
@@ -84,6 +88,7 @@ pub async fn converse(
         biased; // what came before the connection was lost is read to its end
         end = reports(door, connection, session, send, receive) => end,
         end = questions(door, connection, session) => end,
+        end = pushes(door, connection, session, &outbox) => end,
     };
     tell(door, Event::Closed { session }).await.err().unwrap_or(end)
 }
@@ -95,10 +100,13 @@ async fn greet(
     deadline: Instant,
     session: SessionId,
     caller: Result<Subject, Rejected>,
+    outbox: &Arc<Outbox>,
 ) -> Result<(SendStream, RecvStream), End> {
     let (mut send, receive, frame) = door.first_frame(connection, deadline).await?;
     let verdict = match (frame, caller) {
-        (Frame::Hello(hello), Ok(subject)) => welcome(door, connection, session, subject, hello).await?,
+        (Frame::Hello(hello), Ok(subject)) => {
+            welcome(door, connection, session, subject, hello, outbox.clone()).await?
+        }
         (Frame::Hello(_), Err(rejected)) => Err(rejected),
         _ => Err(reject(Rejection::Protocol, "the first frame must be Hello")),
     };
@@ -134,6 +142,7 @@ async fn welcome(
     session: SessionId,
     subject: Subject,
     hello: Hello,
+    outbox: Arc<Outbox>,
 ) -> Result<Result<Terms, Rejected>, End> {
     let unknown = || {
         let detail = format!(
@@ -149,7 +158,7 @@ async fn welcome(
     let (answer, verdict) = oneshot::channel();
     let (peer, hello) = (PeerId(subject.id), Box::new(hello));
     let (observed, connection) = (observed(connection), connection.clone());
-    tell(door, Event::Opened { session, peer, hello, observed, connection, answer }).await?;
+    tell(door, Event::Opened { session, peer, hello, observed, connection, outbox, answer }).await?;
     let verdict = verdict.await.map_err(|_| End::DONE)?;
     // Asked again: it may have been forgotten after the first look and before the core heard of the session.
     if verdict.is_ok() && !door.registrar.is_bound(&subject).await {
@@ -220,6 +229,49 @@ async fn report(door: &Door, session: SessionId, report: Report, send: &mut Send
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(End::DONE),
         Err(_) => Err(End::new(close::PROTOCOL, "acknowledgements are not read")),
+    }
+}
+
+/// Tells the agent what it did not ask for, on a stream of our own, opened with the first of it. A slow reader keeps nobody
+/// waiting but this; one that does not read at all is turned away. The end of the connection is for [`reports`] to see.
+async fn pushes(door: &Door, connection: &Connection, session: SessionId, outbox: &Outbox) -> End {
+    const UNREAD: End = End::new(close::PROTOCOL, "what is pushed is not read");
+    let mut frame = outbox.next().await;
+    let (mut send, receive) = match timeout(door.limits.patience, connection.open_bi()).await {
+        Ok(Ok(streams)) => streams,
+        Ok(Err(_)) => return pending().await,
+        Err(_) => return UNREAD,
+    };
+    let write = async {
+        loop {
+            match timeout(door.limits.patience, quic::write_frame(&mut send, &frame)).await {
+                Ok(Ok(())) => frame = outbox.next().await,
+                Ok(Err(_)) if connection.close_reason().is_some() => return pending().await,
+                Ok(Err(_)) | Err(_) => return UNREAD,
+            }
+        }
+    };
+    tokio::select! {
+        end = write => end,
+        end = answers(door, session, receive) => end,
+    }
+}
+
+/// Reads what comes back on the push stream: nothing is known that does.
+async fn answers(door: &Door, session: SessionId, mut receive: RecvStream) -> End {
+    loop {
+        let step = match quic::read_frame(&mut receive).await {
+            Ok(Some(_)) => Err(door.misplaced("a roster is not answered")),
+            Ok(None) => return pending().await,
+            Err(error) => match door.unread(&error) {
+                Unread::Skipped => tell(door, Event::Heard { session }).await,
+                Unread::Broken(end) => Err(end),
+                Unread::Lost => return pending().await,
+            },
+        };
+        if let Err(end) = step {
+            return end;
+        }
     }
 }
 

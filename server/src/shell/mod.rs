@@ -9,6 +9,7 @@ mod enrol;
 pub mod handle;
 pub mod http;
 mod newcomers;
+mod outbox;
 mod start;
 mod told;
 
@@ -32,6 +33,7 @@ use self::{
     agents::Event,
     enrol::Registrar,
     handle::{Forgotten, Request},
+    outbox::Outbox,
     told::Told,
 };
 pub use self::{
@@ -56,14 +58,20 @@ struct Shell {
     metrics: Arc<Metrics>,
     events: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<Request>,
-    /// To close them; reading and writing is their tasks' business.
-    connections: HashMap<SessionId, Connection>,
+    /// To close them and to tell the agents; reading and writing is their tasks' business.
+    connections: HashMap<SessionId, Line>,
     asker: Option<Asker>,
     /// On which session the input at hand came.
     on: Option<SessionId>,
     told: Told,
     forgot: Option<Forgot>,
     unbinding: JoinSet<Unbound>,
+}
+
+/// The loop's end of a connection.
+struct Line {
+    connection: Connection,
+    outbox: Arc<Outbox>,
 }
 
 /// Who waits for the answer to the input at hand. The core gives it in the same drain, or never.
@@ -146,8 +154,8 @@ impl Shell {
             Event::Fetch { session, peer, answer } => (Input::Fetch { session, peer }, Some(Asker::Fetch(answer))),
             Event::Heard { session } => (Input::Heard { session }, None),
             Event::Goodbye { session } => (Input::Goodbye { session }, None),
-            Event::Opened { session, peer, hello, observed, connection, answer } => {
-                self.connections.insert(session, connection);
+            Event::Opened { session, peer, hello, observed, connection, outbox, answer } => {
+                self.connections.insert(session, Line { connection, outbox });
                 (Input::Opened { session, peer, hello, observed }, Some(Asker::Hello(answer)))
             }
             Event::Closed { session } => {
@@ -228,13 +236,18 @@ impl Shell {
                     self.greet(Err(rejected));
                 }
                 Output::Close { session, code } => {
-                    if let Some(connection) = self.connections.remove(&session) {
-                        connection.close(code.into(), said(code));
+                    if let Some(line) = self.connections.remove(&session) {
+                        line.connection.close(code.into(), said(code));
                     }
                 }
                 Output::Ack { ack, .. } => {
                     if let Some(Asker::Report(answer)) = self.asker.take() {
                         let _ = answer.send(ack);
+                    }
+                }
+                Output::Push { session, push } => {
+                    if let Some(line) = self.connections.get(&session) {
+                        line.outbox.put(push);
                     }
                 }
                 Output::Fetched { entry, .. } => {
@@ -276,7 +289,7 @@ impl Shell {
         self.metrics.panicked();
         tracing::error!("a connection's task panicked; the connection is lost, the server goes on");
         let lost: Vec<_> =
-            self.connections.iter().filter(|(_, c)| c.close_reason().is_some()).map(|(s, _)| *s).collect();
+            self.connections.iter().filter(|(_, l)| l.connection.close_reason().is_some()).map(|(s, _)| *s).collect();
         for session in lost {
             self.event(Event::Closed { session });
         }

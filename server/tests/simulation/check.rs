@@ -143,6 +143,7 @@ impl World {
             | Notice::LinkUp { .. }
             | Notice::LinkDown { .. }
             | Notice::DialFailed { .. }
+            | Notice::RosterCame { .. }
             | Notice::HomeUp { .. }
             | Notice::HomeDown { .. } => {}
         }

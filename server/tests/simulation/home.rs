@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use pams_server::core::{Input, Notice, Output, Pams, SessionId, What};
+use pams_server::core::{Input, Notice, Output, Pams, Push, SessionId, What};
 use pams_shared::{
     frame::{Frame, HelloAck, Report, close},
     id::Correlator,
@@ -160,6 +160,9 @@ impl World {
                 self.close(conn, 1, code);
             }
             Output::Ack { session, ack } => self.send_frame(session.0 as ConnId, 1, &Frame::ReportAck(ack)),
+            Output::Push { session, push: Push::Roster(roster) } => {
+                self.send_frame(session.0 as ConnId, 1, &Frame::Roster(roster));
+            }
             Output::Fetched { session, entry } => {
                 self.send_frame(session.0 as ConnId, 1, &Frame::FetchAck(entry));
             }

@@ -85,6 +85,7 @@ impl World {
                 self.tally.count("resolved");
                 self.agent_handle(me, Input::Resolved { peer: whom, found: Ok(addresses.unwrap_or_default()) });
             }
+            Frame::Roster(roster) => self.agent_handle(me, Input::Home(HomeInput::Roster(roster))),
             frame => panic!("the home said {frame:?}"),
         }
         if self.agents[me].leaving && self.agents[me].core.as_ref().is_some_and(Agent::is_settled) {

@@ -30,6 +30,8 @@ pub const OVERLAYS_MAX: usize = 16;
 pub const OVERLAY_BYTES_MAX: usize = 128;
 pub const APPLICATIONS_MAX: usize = 16;
 pub const RECORDS_MAX: usize = 256;
+/// Buddies that a home can give an agent: their ids, names and an address of each fit a frame.
+pub const ROSTER_MAX: usize = 512;
 /// So few that a report with all its parts at their bounds still is one frame; what is left goes with the next.
 pub const CHANGES_MAX: usize = 8;
 pub const VIEWS_MAX: usize = 256;
@@ -56,6 +58,14 @@ pub mod close {
     pub const DONE: u32 = 5;
 }
 
+/// Bits of features, exchanged in Hello, HelloAck and Profile; unknown ones are ignored.
+pub mod capability {
+    /// Understands Subscribe and Notify.
+    pub const SUBSCRIPTIONS: u64 = 1;
+    /// An agent takes Roster from its home; a home sends it.
+    pub const ROSTERS: u64 = 1 << 1;
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
     Ping(Ping),
@@ -69,6 +79,7 @@ pub enum Frame {
     ReportAck(ReportAck),
     /// PKCS#10, DER.
     Renew(Vec<u8>),
+    Roster(Roster),
     Join(Join),
     Issued(Issued),
     Refused(Refused),
@@ -99,6 +110,9 @@ pub struct Profile {
     pub applications: Vec<Uuid>,
     #[serde(skip)]
     pub capabilities: u64,
+    /// How many buddies the agent takes from its home; 0: none.
+    #[serde(skip)]
+    pub roster_max: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -191,6 +205,20 @@ pub struct View {
 pub struct ReportAck {
     pub batch: u64,
     pub pace_ms: u64,
+}
+
+/// All whom the home wants an agent to watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    pub peers: Vec<Rostered>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rostered {
+    pub peer: PeerId,
+    pub name: String,
+    /// None, or none that answers: the home can be asked.
+    pub addresses: Vec<SocketAddr>,
 }
 
 #[derive(Clone, PartialEq, Eq)]

@@ -50,8 +50,12 @@ pub struct Profile {
     /// Ids of the applications beside the agent, at most 16.
     #[prost(string, repeated, tag = "5")]
     pub applications: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Bits of features, as in Hello.
     #[prost(fixed64, tag = "6")]
     pub capabilities: u64,
+    /// How many buddies the agent takes from its home; 0: none.
+    #[prost(uint32, tag = "8")]
+    pub roster_max: u32,
 }
 /// The first frame on the first stream of every connection, by the side that dialled.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -61,7 +65,8 @@ pub struct Hello {
     /// Starts of this party so far; the larger wins over any news of a smaller.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
-    /// Bits of features; unknown bits are ignored.
+    /// Bits of features; unknown bits are ignored. Bit 0: subscriptions (Subscribe and Notify are understood). Bit 1: rosters
+    /// (an agent takes Roster from its home; a home sends it).
     #[prost(fixed64, tag = "3")]
     pub capabilities: u64,
     /// Sender's wall clock, ms since 1970; tells of clocks that are off, measures nothing.
@@ -395,6 +400,25 @@ pub struct View {
     #[prost(bool, tag = "7")]
     pub dropped: bool,
 }
+/// Whom the home wants the agent to watch: all of them, so that whoever is no longer named is no longer watched on the home's
+/// word. On the push stream, which the home opens, and only to an agent with capability bit 1.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Roster {
+    /// At most 512, and no more than the agent's `roster_max`.
+    #[prost(message, repeated, tag = "1")]
+    pub peers: ::prost::alloc::vec::Vec<Rostered>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rostered {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    /// A label for people, at most 128 bytes; cut where the frame would be too long otherwise.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Where it can be called, as `ip:port`; at most 8. None, or none that answers: the home can be asked.
+    #[prost(string, repeated, tag = "3")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// Asks for a new certificate for the same key; allowed up to 30 days after the old one ran out. Answered by Issued or Refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Renew {
@@ -611,7 +635,10 @@ impl Refusal {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Frame {
-    #[prost(oneof = "frame::Body", tags = "1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 24, 25, 26")]
+    #[prost(
+        oneof = "frame::Body",
+        tags = "1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 24, 25, 26"
+    )]
     pub body: ::core::option::Option<frame::Body>,
 }
 /// Nested message and enum types in `Frame`.
@@ -641,6 +668,8 @@ pub mod frame {
         ReportAck(super::ReportAck),
         #[prost(message, tag = "18")]
         Renew(super::Renew),
+        #[prost(message, tag = "19")]
+        Roster(super::Roster),
         /// Enrolment.
         #[prost(message, tag = "24")]
         Join(super::Join),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use pams_shared::{
     frame::{
         CHAIN_MAX, CHANGES_MAX, Entry, Frame, Hello, HelloAck, Issued, Join, Ping, Pong, Profile, Refusal, Refused,
-        Rejected, Rejection, Report, ReportAck, Role, Terms, View,
+        Rejected, Rejection, Report, ReportAck, Role, Roster, Rostered, Terms, View,
     },
     id::{Correlator, Order, PeerId},
     record::{Kind, Ledger, Outcome, Reason, Record, Stage, Stages},
@@ -51,6 +51,7 @@ pub(crate) fn any_frame() -> impl Strategy<Value = Frame> {
         any_report().prop_map(Frame::Report),
         any::<[u64; 2]>().prop_map(|[batch, pace_ms]| Frame::ReportAck(ReportAck { batch, pace_ms })),
         der().prop_map(Frame::Renew),
+        vec(any_rostered(), 0..8).prop_map(|peers| Frame::Roster(Roster { peers })),
         any_join().prop_map(Frame::Join),
         (vec(der(), 1..=CHAIN_MAX), der(), "[a-z.]{1,40}").prop_map(|(chain, root, domain)| Frame::Issued(Issued {
             chain,
@@ -94,16 +95,16 @@ fn any_pong() -> impl Strategy<Value = Pong> {
 
 fn any_profile() -> impl Strategy<Value = Profile> {
     let applications = vec(any::<[u8; 16]>().prop_map(Uuid::from_bytes), 0..3);
-    (any_text(), vec(any_address(), 0..3), any_text(), vec("[a-z/]{1,8}", 0..3), applications, any::<u64>()).prop_map(
-        |(name, addresses, software, overlays, applications, capabilities)| Profile {
+    (any_text(), vec(any_address(), 0..3), any_text(), vec("[a-z/]{1,8}", 0..3), applications, any::<(u64, u32)>())
+        .prop_map(|(name, addresses, software, overlays, applications, (capabilities, roster_max))| Profile {
             name,
             addresses,
             software,
             overlays,
             applications,
             capabilities,
-        },
-    )
+            roster_max,
+        })
 }
 
 fn any_hello() -> impl Strategy<Value = Hello> {
@@ -231,6 +232,14 @@ fn any_report() -> impl Strategy<Value = Report> {
         views,
         records,
         shed,
+    })
+}
+
+fn any_rostered() -> impl Strategy<Value = Rostered> {
+    (any_peer(), any_text(), vec(any_address(), 0..3)).prop_map(|(peer, name, addresses)| Rostered {
+        peer,
+        name,
+        addresses,
     })
 }
 

@@ -3,8 +3,8 @@
 use pams_shared::{
     frame::{
         ADDRESSES_MAX, APPLICATIONS_MAX, CERTIFICATE_BYTES_MAX, CHAIN_MAX, CHANGES_MAX, DETAIL_BYTES_MAX, Frame, Join,
-        KINDS_MAX, NAME_BYTES_MAX, OVERLAY_BYTES_MAX, OVERLAYS_MAX, RECORDS_MAX, Refusal, Refused, Rejected, Rejection,
-        Role, SOFTWARE_BYTES_MAX, VIEWS_MAX, wire,
+        KINDS_MAX, NAME_BYTES_MAX, OVERLAY_BYTES_MAX, OVERLAYS_MAX, RECORDS_MAX, ROSTER_MAX, Refusal, Refused,
+        Rejected, Rejection, Role, SOFTWARE_BYTES_MAX, VIEWS_MAX, wire,
     },
     proto::{self, frame::Body},
     record::Outcome,
@@ -48,6 +48,12 @@ fn lists_are_counted_before_their_elements_are_made() {
         let half = field(6, &elements(list, max));
         assert_eq!(read(&field(3, &[half.clone(), half].concat())), Err(invalid("hello.profile", "given twice")));
     }
+    for (body, name) in [
+        (elements(1, ROSTER_MAX + 1), "roster.peers"),
+        (field(1, &elements(3, ADDRESSES_MAX + 1)), "rostered.addresses"),
+    ] {
+        assert_eq!(read(&field(19, &body)), Err(invalid(name, "too many")));
+    }
     assert_eq!(read(&field(25, &elements(1, CHAIN_MAX + 1))), Err(invalid("issued.chain", "too many")));
 }
 
@@ -66,6 +72,11 @@ fn what_no_version_sends_is_refused_with_its_field() {
         let mut record = Record { target, correlator, outcome: 1, ..Record::default() };
         change(&mut record);
         Body::Report(Report { batch: 1, kinds: vec!["a".into()], records: vec![record], ..Report::default() })
+    };
+    let rostered = |change: fn(&mut Rostered)| {
+        let mut rostered = Rostered { peer: vec![1; 16].into(), ..Rostered::default() };
+        change(&mut rostered);
+        Body::Roster(Roster { peers: vec![rostered] })
     };
     let totals = |totals: Totals| Body::Report(Report { batch: 1, totals: vec![totals], ..Report::default() });
     let join = |change: fn(&mut Join)| {
@@ -129,6 +140,9 @@ fn what_no_version_sends_is_refused_with_its_field() {
             "fewer than have ended",
         ),
         (totals(Totals { opened: u64::MAX, ..Totals::default() }), "totals", "over 2^44"),
+        (rostered(|r| r.peer = vec![1; 15].into()), "rostered.peer", "not 16 bytes"),
+        (rostered(|r| r.name = "x".repeat(NAME_BYTES_MAX + 1)), "rostered.name", "too long"),
+        (rostered(|r| r.addresses = vec!["example.net:1".into()]), "rostered.addresses", "not ip:port"),
         (Body::Renew(Renew::default()), "renew.csr", "missing"),
         (Body::Renew(Renew { csr: vec![1; CERTIFICATE_BYTES_MAX + 1].into() }), "renew.csr", "too long"),
         (join(|j| j.token_id.clear()), "join.token_id", "missing"),

@@ -2,6 +2,7 @@ use super::{
     super::cluster::{Cluster, soon},
     *,
 };
+use pams_shared::frame::Rostered;
 
 #[tokio::test]
 async fn a_home_that_is_lost_answers_what_it_was_asked() {
@@ -46,6 +47,44 @@ async fn a_home_that_is_lost_answers_what_it_was_asked() {
     resolved.sort();
     assert_eq!(resolved, peers);
     assert!(soon(fetched).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn what_the_home_pushes_reaches_the_loop() {
+    let mut cluster = Cluster::new();
+    let (ours, home) = (cluster.side("alpha"), cluster.side("home"));
+    let (connection, their_end) = ours.connect(&home).await;
+    let (events, mut told) = mpsc::channel(8);
+    let roster = |n: u8| Roster {
+        peers: vec![Rostered { peer: PeerId::from_bytes([n; 16]), name: "beta".into(), addresses: vec![] }],
+    };
+    let push = async {
+        let (mut first, _answers) = their_end.open_bi().await.unwrap();
+        for frame in [Frame::Roster(roster(1)), Frame::Goodbye, Frame::Roster(roster(2))] {
+            quic::write_frame(&mut first, &frame).await.unwrap();
+        }
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(soon(told.recv()).await.unwrap());
+        }
+        first.finish().unwrap();
+        let (mut second, _answers) = their_end.open_bi().await.unwrap();
+        quic::write_frame(&mut second, &Frame::Roster(roster(3))).await.unwrap();
+        seen.push(soon(told.recv()).await.unwrap());
+        second.write_all(&[1, 0xff]).await.unwrap();
+        seen
+    };
+    let (end, seen) = soon(async { tokio::join!(pushes(&connection, events), push) }).await;
+    assert!(matches!(end, End::Lost(why) if why.reason == Reason::Refused), "rubbish ends the connection");
+    let seen: Vec<_> = seen
+        .into_iter()
+        .map(|event| match event {
+            UplinkEvent::Roster(roster) => Ok(roster),
+            UplinkEvent::Rejected { label } => Err(label),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(seen, [Ok(roster(1)), Err("misplaced"), Ok(roster(2)), Ok(roster(3))]);
 }
 
 #[test]

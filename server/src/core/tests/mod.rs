@@ -225,6 +225,10 @@ fn render(output: &Output) -> String {
         Output::Close { session, code: close::REJECTED } => format!("close #{} rejected", session.0),
         Output::Close { session, .. } => format!("close #{}", session.0),
         Output::Ack { session, ack } => format!("ack #{} {}", session.0, ack.batch),
+        Output::Push { session, push: Push::Roster(roster) } => {
+            let peers: Vec<_> = roster.peers.iter().map(|r| letter(r.peer).to_string()).collect();
+            format!("push #{} roster {}", session.0, peers.join(","))
+        }
         Output::Fetched { session, entry: None } => format!("fetched #{} nothing", session.0),
         Output::Fetched { session, entry: Some(e) } => {
             format!("fetched #{} {} {} {}ms", session.0, letter(e.peer), e.liveness.as_str(), e.age_ms)

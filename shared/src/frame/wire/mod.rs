@@ -14,6 +14,7 @@ mod field;
 mod home;
 mod join;
 mod peer;
+mod roster;
 
 use prost::{
     Message,
@@ -37,12 +38,13 @@ mod tag {
     pub(super) const REPORT: u32 = 16;
     pub(super) const REPORT_ACK: u32 = 17;
     pub(super) const RENEW: u32 = 18;
+    pub(super) const ROSTER: u32 = 19;
     pub(super) const JOIN: u32 = 24;
     pub(super) const ISSUED: u32 = 25;
     pub(super) const REFUSED: u32 = 26;
 
     pub(super) const fn is_known(tag: u32) -> bool {
-        matches!(tag, PING..=FETCH_ACK | REPORT..=RENEW | JOIN..=REFUSED)
+        matches!(tag, PING..=FETCH_ACK | REPORT..=ROSTER | JOIN..=REFUSED)
     }
 }
 
@@ -90,6 +92,10 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Frame, FrameError> {
         }
         tag::REPORT_ACK => Frame::ReportAck(proto::ReportAck::decode(body)?.into()),
         tag::RENEW => Frame::Renew(join::certificate(&proto::Renew::decode(body)?.csr, "renew.csr")?),
+        tag::ROSTER => {
+            roster::count(body)?;
+            Frame::Roster(proto::Roster::decode(body)?.try_into()?)
+        }
         tag::JOIN => Frame::Join(proto::Join::decode(body)?.try_into()?),
         tag::ISSUED => {
             join::count(body)?;
@@ -130,6 +136,7 @@ fn message(frame: &Frame) -> proto::Frame {
         Frame::Report(report) => Body::Report(report.into()),
         Frame::ReportAck(ack) => Body::ReportAck(ack.into()),
         Frame::Renew(csr) => Body::Renew(proto::Renew { csr: Bytes::copy_from_slice(csr) }),
+        Frame::Roster(roster) => Body::Roster(roster.into()),
         Frame::Join(join) => Body::Join(join.into()),
         Frame::Issued(issued) => Body::Issued(issued.into()),
         Frame::Refused(refused) => Body::Refused(refused.into()),

@@ -159,6 +159,7 @@ impl From<&Profile> for proto::Profile {
             overlays: p.overlays.clone(),
             applications: p.applications.iter().map(ToString::to_string).collect(),
             capabilities: p.capabilities,
+            roster_max: p.roster_max,
         }
     }
 }
@@ -179,6 +180,7 @@ impl TryFrom<proto::Profile> for Profile {
                 .collect::<Result<_, _>>()?,
             applications: p.applications.iter().map(application).collect::<Result<_, _>>()?,
             capabilities: p.capabilities,
+            roster_max: p.roster_max,
         })
     }
 }
