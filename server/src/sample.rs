@@ -70,12 +70,16 @@ fn open(pams: &mut Pams, session: u64, peer: PeerId, name: &str, overlays: &[&st
         addresses: vec![([0, 0, 0, 0], 7421).into()],
         software: "pams-agent/0.1.0".into(),
         overlays: overlays.iter().map(ToString::to_string).collect(),
+        metrics: Some(([0, 0, 0, 0], 7481).into()),
         ..Profile::default()
     };
     let software = profile.software.clone();
     let hello =
         Hello { software, epoch: 1, capabilities: 0, wall_ms: now.wall_ms(), attach: 0, profile: Some(profile) };
-    pams.handle(now, Input::Opened { session: SessionId(session), peer, hello: Box::new(hello), observed });
+    pams.handle(
+        now,
+        Input::Opened { session: SessionId(session), peer, hello: Box::new(hello), observed, same_host: false },
+    );
 }
 
 fn tick(pams: &mut Pams, until: Moment) {

@@ -45,6 +45,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("pong", Frame::Pong(pong(Some(1_234_567)))),
         ("pong_hold_not_measured", Frame::Pong(pong(None))),
         ("hello", Frame::Hello(hello())),
+        ("hello_metrics", Frame::Hello(hello_metrics())),
         ("hello_ack", Frame::HelloAck(hello_ack(Ok(())))),
         ("hello_ack_rejected", Frame::HelloAck(hello_ack(Err(rejected())))),
         ("goodbye", Frame::Goodbye),
@@ -84,8 +85,15 @@ fn profile() -> Profile {
         overlays: vec!["games".into(), "games/chess".into()],
         applications: vec![uuid(3), uuid(4)],
         capabilities: 5,
+        metrics: None,
         roster_max: 0,
     }
+}
+
+/// With what came after the first hello.
+fn hello_metrics() -> Hello {
+    let metrics = Some("0.0.0.0:7481".parse().unwrap());
+    Hello { profile: Some(Profile { metrics, ..profile() }), ..hello() }
 }
 
 fn takes_rosters() -> Profile {

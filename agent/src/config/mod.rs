@@ -159,6 +159,7 @@ impl Config {
                 overlays: self.overlays.clone(),
                 applications: self.applications.clone(),
                 capabilities: 0,
+                metrics: None, // known once HTTP is bound
                 roster_max: 0,
             },
             pool_max: self.limits.transactions,

@@ -169,6 +169,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     }
     let mut core_config = config.core(presence, &found);
     core_config.answer_after = options.answer_after;
+    core_config.profile.metrics = http;
     let core = Agent::new(core_config, peer, epoch, seed, Clock.now());
     let (links, link_events) = Links::new(me.clone(), endpoint.clone(), to_peers, udp.clone());
     let (uplink_requests, uplink_inbox) = mpsc::channel(uplink::REQUESTS_MAX);

@@ -33,6 +33,14 @@ pub struct Peer {
     pub liveness_since_ms: u64,
     pub age_ms: u64,
     pub observed: SocketAddr,
+    pub metrics: Option<Scrape>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Scrape {
+    pub announced: SocketAddr,
+    pub target: Option<SocketAddr>,
+    pub hint: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

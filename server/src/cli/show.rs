@@ -9,7 +9,7 @@ use pams_shared::{
 };
 
 use super::{
-    read::{Detail, Forgotten, Page, Record, Witness},
+    read::{Detail, Forgotten, Page, Record, Scrape, Witness},
     token,
 };
 
@@ -52,6 +52,7 @@ pub fn peer(detail: &Detail, colour: bool) -> String {
         ("Session", session(detail)),
         ("Addresses", list(&addresses)),
         ("Seen at", p.observed.to_string()),
+        ("Metrics", p.metrics.as_ref().map_or_else(|| "off".to_owned(), scrape)),
         ("Overlays", list(&p.overlays)),
         ("Applications", list(&p.applications)),
         ("Software", clean(&p.software)),
@@ -117,6 +118,14 @@ fn session(detail: &Detail) -> String {
     match detail.home.session {
         Some(_) => format!("open since {since}"),
         None => format!("lost; the last one began {since}"),
+    }
+}
+
+fn scrape(metrics: &Scrape) -> String {
+    match (metrics.target, &metrics.hint) {
+        (Some(target), _) => target.to_string(),
+        (None, Some(hint)) => format!("{}, not listed: {}", metrics.announced, clean(hint)),
+        (None, None) => format!("{}, not listed", metrics.announced),
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Row {
     /// Version of the presence that the present epoch sent; `None` before it did.
     pub version: Option<u64>,
     pub observed: SocketAddr,
+    /// Its agent runs on our own host.
+    pub same_host: bool,
     pub clock_offset_ms: i64,
     pub liveness: Liveness,
     pub liveness_since: Moment,
@@ -55,6 +57,7 @@ impl Row {
             presence: None,
             version: None,
             observed,
+            same_host: false,
             clock_offset_ms: 0,
             liveness: Liveness::Live,
             liveness_since: now,

@@ -20,6 +20,7 @@ mod directory;
 mod forgotten;
 mod notice;
 mod query;
+mod scrape;
 mod session;
 pub mod view;
 mod witness;
@@ -45,6 +46,7 @@ pub use self::{
     books::{OTHER, TOTAL_MAX},
     config::{PamsConfig, PamsConfigError},
     notice::{Event, Notice, What},
+    scrape::{Scrape, Unlisted},
 };
 
 /// Rows looked at by one call of `handle`: when a whole network goes silent, reports of the others still get their turn.
@@ -69,6 +71,8 @@ pub enum Input {
         peer: PeerId,
         hello: Box<Hello>,
         observed: SocketAddr,
+        /// The agent runs on our own host, so that a loopback address of its is one of ours.
+        same_host: bool,
     },
     Report {
         session: SessionId,
@@ -225,7 +229,9 @@ impl Pams {
     /// Takes an input that happened at `now`, then whatever is due by then: what was heard counts before silence does.
     pub fn handle(&mut self, now: Moment, input: Input) {
         match input {
-            Input::Opened { session, peer, hello, observed } => self.opened(now, session, peer, *hello, observed),
+            Input::Opened { session, peer, hello, observed, same_host } => {
+                self.opened(now, session, peer, *hello, (observed, same_host));
+            }
             Input::Report { session, report } => self.report(now, session, report),
             Input::Heard { session } => {
                 self.speaker(now, session);

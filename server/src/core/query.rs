@@ -11,7 +11,7 @@ use pams_shared::{
 };
 
 use super::{
-    Event, Pams,
+    Event, Pams, Scrape,
     directory::{Row, ms},
     view::*,
 };
@@ -103,19 +103,16 @@ impl Pams {
         Overlays { overlays, truncated }
     }
 
-    /// Every peer that has not left, for Prometheus' HTTP service discovery. What a peer says of itself, its addresses
-    /// among it, is in labels only. Only a full list may be given out: see [`Pams::ready`].
-    pub fn sd(&self) -> impl Iterator<Item = SdTarget> {
-        let here = self.directory.after(None).filter(|(_, row)| row.liveness != Liveness::Left);
-        here.map(|(peer, row)| row.sd_target(peer))
-    }
-
-    /// [`Pams::sd`] in pieces: what comes after one id, at most `limit` and [`PAGE_MAX`], and after which id to go on.
-    pub fn sd_page(&self, after: Option<PeerId>, limit: usize) -> (Vec<SdTarget>, Option<PeerId>) {
-        let mut here = self.directory.after(after).filter(|(_, row)| row.liveness != Liveness::Left);
-        let rows: Vec<_> = here.by_ref().take(limit.clamp(1, PAGE_MAX)).collect();
-        let next = here.next().and_then(|_| rows.last().map(|(peer, _)| *peer));
-        (rows.into_iter().map(|(peer, row)| row.sd_target(peer)).collect(), next)
+    /// For Prometheus' HTTP service discovery: every peer that has not left and whose metrics can be scraped, in order of
+    /// the ids. In pieces: what comes after one id, of `limit` peers ([`PAGE_MAX`] at most), and after which id to go on.
+    /// `elsewhere`: also those that announced another address than the one they are seen at. Only a full list may be given
+    /// out: see [`Pams::ready`].
+    pub fn sd_page(&self, after: Option<PeerId>, limit: usize, elsewhere: bool) -> (Vec<SdTarget>, Option<PeerId>) {
+        let mut rows = self.directory.after(after);
+        let page: Vec<_> = rows.by_ref().take(limit.clamp(1, PAGE_MAX)).collect();
+        let next = rows.next().and_then(|_| page.last().map(|(peer, _)| *peer));
+        let here = page.into_iter().filter(|(_, row)| row.liveness != Liveness::Left);
+        (here.filter_map(|(peer, row)| row.sd_target(peer, elsewhere)).collect(), next)
     }
 
     /// The whole in numbers. Costs the same whatever the number of peers.
@@ -168,6 +165,7 @@ impl Row {
             liveness_since_ms: self.liveness_since.wall_ms(),
             age_ms: ms(now.since(self.heard)),
             observed: self.observed,
+            metrics: self.scrape(),
         }
     }
 
@@ -186,11 +184,15 @@ impl Row {
         }
     }
 
-    fn sd_target(&self, peer: PeerId) -> SdTarget {
-        let target = self.target().to_string();
+    fn scrape(&self) -> Option<Scrape> {
+        self.profile.metrics.map(|announced| Scrape::new(announced, self.observed.ip(), self.same_host))
+    }
+
+    fn sd_target(&self, peer: PeerId, elsewhere: bool) -> Option<SdTarget> {
+        let target = self.scrape()?.target(elsewhere)?;
         let status = self.presence.as_ref().map_or("", |p| p.status.as_str());
         let labels = BTreeMap::from([
-            ("__meta_pams_address", target.clone()),
+            ("__meta_pams_address", self.quic().to_string()),
             ("__meta_pams_addresses", listed(self.profile.addresses.iter())),
             ("__meta_pams_epoch", self.epoch.to_string()),
             ("__meta_pams_liveness", self.liveness.as_str().to_owned()),
@@ -198,16 +200,16 @@ impl Row {
             ("__meta_pams_observed", self.observed.to_string()),
             ("__meta_pams_overlays", listed(self.profile.overlays.iter())),
             ("__meta_pams_applications", listed(self.profile.applications.iter())),
-            ("__meta_pams_peer", peer.to_string()),
+            ("__meta_pams_peer_id", peer.to_string()),
             ("__meta_pams_software", self.profile.software.clone()),
             ("__meta_pams_status", status.to_owned()),
         ]);
-        SdTarget { targets: [target], labels }
+        Some(SdTarget { targets: [target.to_string()], labels })
     }
 
-    /// Where the agent can be reached: the address that we see, so that no agent sends Prometheus to another host; with the
-    /// port that it says it has there, if it does.
-    fn target(&self) -> SocketAddr {
+    /// Where the agent can be reached over QUIC: the address that we see, with the port that it says it has there, if it
+    /// does.
+    fn quic(&self) -> SocketAddr {
         let same = self.profile.addresses.iter().find(|address| address.ip().to_canonical() == self.observed.ip());
         SocketAddr::new(self.observed.ip(), same.unwrap_or(&self.observed).port())
     }

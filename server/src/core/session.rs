@@ -19,7 +19,14 @@ use super::{
 const RECENT_MIN: usize = 4;
 
 impl Pams {
-    pub(super) fn opened(&mut self, now: Moment, session: SessionId, peer: PeerId, hello: Hello, observed: SocketAddr) {
+    pub(super) fn opened(
+        &mut self,
+        now: Moment,
+        session: SessionId,
+        peer: PeerId,
+        hello: Hello,
+        (observed, same_host): (SocketAddr, bool),
+    ) {
         if let Err((code, detail, notice)) = self.admit(now, session, peer, &hello) {
             self.notice(notice);
             self.outputs.push_back(Output::Reject { session, rejected: Rejected { code, detail } });
@@ -37,6 +44,7 @@ impl Pams {
         let Some(row) = self.directory.row_mut(peer) else { return };
         row.session = Some(session);
         row.session_since = now;
+        row.same_host = same_host;
         row.clock_offset_ms = offset_ms;
         let applied_batch = row.applied;
         self.sessions.insert(session, peer);

@@ -14,7 +14,7 @@ use pams_shared::{
 };
 use serde::Serialize;
 
-use super::{Event, SessionId};
+use super::{Event, Scrape, SessionId};
 
 /// Most peers on a [`Page`].
 pub const PAGE_MAX: usize = 1_000;
@@ -57,6 +57,9 @@ pub struct PeerView {
     pub age_ms: u64,
     /// The address that we see its agent at.
     pub observed: SocketAddr,
+    /// Absent: its agent serves no metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Scrape>,
 }
 
 /// One peer with all that is known of it.
@@ -153,7 +156,7 @@ pub struct Overlays {
 /// One target of Prometheus' HTTP service discovery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SdTarget {
-    /// The address that the agent is seen at; relabel the port to that of its `/metrics`.
+    /// Where its `/metrics` is: see [`Scrape`].
     pub targets: [String; 1],
     /// Who and how the agent says it is. Its own word: a rule that makes a target of `__meta_pams_addresses` lets each
     /// agent choose what is scraped.

@@ -5,7 +5,11 @@
 //! read when the one before it is acknowledged, so that a busy loop slows the agents down, and one that does not read its
 //! acknowledgements stops itself. A connection at rest is two waiting reads and holds no buffer.
 
-use std::{future::pending, net::SocketAddr, sync::Arc};
+use std::{
+    future::pending,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use pams_shared::{
     clock::Clock,
@@ -39,6 +43,7 @@ pub enum Event {
         peer: PeerId,
         hello: Box<Hello>,
         observed: SocketAddr,
+        same_host: bool,
         /// For the loop to close it.
         connection: Connection,
         /// For the loop to tell the agent what it did not ask for.
@@ -158,7 +163,8 @@ async fn welcome(
     let (answer, verdict) = oneshot::channel();
     let (peer, hello) = (PeerId(subject.id), Box::new(hello));
     let (observed, connection) = (observed(connection), connection.clone());
-    tell(door, Event::Opened { session, peer, hello, observed, connection, outbox, answer }).await?;
+    let same_host = is_ours(observed.ip());
+    tell(door, Event::Opened { session, peer, hello, observed, same_host, connection, outbox, answer }).await?;
     let verdict = verdict.await.map_err(|_| End::DONE)?;
     // Asked again: it may have been forgotten after the first look and before the core heard of the session.
     if verdict.is_ok() && !door.registrar.is_bound(&subject).await {
@@ -351,6 +357,11 @@ async fn tell(door: &Door, event: Event) -> Result<(), End> {
 /// Where the agent is seen.
 fn observed(connection: &Connection) -> SocketAddr {
     canonical(connection.remote_address())
+}
+
+/// Whether an address is one of this host: the kernel lets nobody else bind it.
+fn is_ours(ip: IpAddr) -> bool {
+    ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
 fn reject(code: Rejection, detail: &str) -> Rejected {

@@ -154,9 +154,9 @@ impl Shell {
             Event::Fetch { session, peer, answer } => (Input::Fetch { session, peer }, Some(Asker::Fetch(answer))),
             Event::Heard { session } => (Input::Heard { session }, None),
             Event::Goodbye { session } => (Input::Goodbye { session }, None),
-            Event::Opened { session, peer, hello, observed, connection, outbox, answer } => {
+            Event::Opened { session, peer, hello, observed, same_host, connection, outbox, answer } => {
                 self.connections.insert(session, Line { connection, outbox });
-                (Input::Opened { session, peer, hello, observed }, Some(Asker::Hello(answer)))
+                (Input::Opened { session, peer, hello, observed, same_host }, Some(Asker::Hello(answer)))
             }
             Event::Closed { session } => {
                 self.connections.remove(&session);

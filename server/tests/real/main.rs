@@ -28,15 +28,10 @@ use crate::{
     prometheus::Prometheus,
 };
 
-/// A server and two agents that watch each other and have something to show. The ports of their HTTP are those of QUIC, so
-/// that what service discovery tells can be scraped without relabelling.
+/// A server and two agents that watch each other and have something to show, at ports of their own choice.
 async fn cluster(pams: &Pams) -> [Peer; 2] {
     let token = pams.open_token().await;
-    let seat = |name: &str| {
-        let seat = Seat::new(pams.dir.path(), name);
-        let at = seat.at.to_string();
-        seat.with(|c| c.http = at.try_into().unwrap())
-    };
+    let seat = |name: &str| Seat::new(pams.dir.path(), name);
     let (a, b) = (seat("alpha"), seat("beta"));
     let agents =
         [a.clone().watches(&[&b]).start(Some(&token)).await, b.clone().watches(&[&a]).start(Some(&token)).await];
@@ -79,7 +74,13 @@ async fn prometheus_finds_the_agents_at_the_server_and_scrapes_them_all() {
     let one = |value: &str| value == "1";
     prometheus.until("up{job=\"pams-server\"}", 1, one).await;
     let up = prometheus.until("up{job=\"pams-agents\"}", 2, one).await;
-    let mut names: Vec<_> = up.iter().map(|(labels, _)| labels["peer_name"].as_str().unwrap().to_owned()).collect();
+    for agent in &agents {
+        let id = agent.peer.to_string();
+        let (labels, _) = up.iter().find(|(labels, _)| labels["peer"] == id).expect("a target for each");
+        assert_eq!(labels["instance"], agent.running.ready.http.unwrap().to_string(), "{labels}");
+    }
+    let built = prometheus.until("pams_agent_build_info", 2, one).await;
+    let mut names: Vec<_> = built.iter().map(|(labels, _)| labels["peer_name"].as_str().unwrap().to_owned()).collect();
     names.sort_unstable();
     assert_eq!(names, ["alpha", "beta"]);
 

@@ -35,6 +35,7 @@ scrape_configs:
   - job_name: pams-agents
     http_sd_configs: [{{ url: "http://{server}/api/v1/sd/prometheus", refresh_interval: 1s }}]
     relabel_configs:
+      - {{ source_labels: [__meta_pams_peer_id], target_label: peer }}
       - {{ source_labels: [__meta_pams_name], target_label: peer_name }}
 "#
         );

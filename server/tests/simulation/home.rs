@@ -77,7 +77,7 @@ impl World {
             Frame::Hello(hello) => {
                 memory.hellos.insert(conn, hello.epoch);
                 let observed = setup::address(from).parse().expect("an address");
-                Input::Opened { session, peer: peer(from), hello: Box::new(hello), observed }
+                Input::Opened { session, peer: peer(from), hello: Box::new(hello), observed, same_host: false }
             }
             Frame::Report(report) => return self.reported(conn, from, current, report),
             Frame::Fetch(peer) => Input::Fetch { session, peer },

@@ -39,7 +39,7 @@ pub enum Event {
     News {
         node: usize,
         life: u64,
-        news: News,
+        news: Box<News>,
     },
     /// Out of the kernel at `arrived`.
     Packet {
@@ -200,7 +200,7 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Wake { node, life } if self.lives(node, life) => self.wake(node),
-            Event::News { node, life, news } if self.lives(node, life) => self.news(node, news),
+            Event::News { node, life, news } if self.lives(node, life) => self.news(node, *news),
             Event::Wake { .. } | Event::News { .. } => {}
             Event::Packet { conn, to, arrived, packet } => self.arrive(conn, to, arrived, packet),
             Event::Depart { conn, from, packet } => self.depart(conn, from, &packet),
@@ -248,13 +248,13 @@ impl World {
         let process = &mut self.processes[node];
         process.taken = process.taken.max(self.now + lag);
         let (at, life) = (process.taken, process.life);
-        self.plan(at, Event::News { node, life, news });
+        self.plan(at, Event::News { node, life, news: Box::new(news) });
     }
 
     /// A timer of a node's shell, or a stamp, which no queue delays.
     pub fn tell_at(&mut self, at: u64, node: usize, news: News) {
         let life = self.processes[node].life;
-        self.plan(at, Event::News { node, life, news });
+        self.plan(at, Event::News { node, life, news: Box::new(news) });
     }
 
     pub fn give_at(&mut self, at: u64, node: usize, input: Input) {

@@ -73,10 +73,11 @@ async fn peers_views_records_overlays_and_discovery() {
     .await;
     let targets = targets.as_array().unwrap();
     assert_eq!(targets.len(), 2);
+    let http = alpha.running.ready.http.unwrap();
     let alphas = targets.iter().find(|t| t["labels"]["__meta_pams_name"] == "alpha").unwrap();
     assert_eq!(
         (&alphas["targets"][0], &alphas["labels"]["__meta_pams_status"]),
-        (&a.at.to_string().into(), &"busy".into())
+        (&http.to_string().into(), &"busy".into())
     );
     assert_eq!(get(pams.http, "/readyz").await.0, 200);
 }

@@ -110,6 +110,10 @@ pub struct Profile {
     pub applications: Vec<Uuid>,
     #[serde(skip)]
     pub capabilities: u64,
+    /// Where the agent's `/metrics` listens, as it was bound: the ip may be unspecified or loopback, the port is not 0.
+    /// `None`: nowhere.
+    #[serde(skip)]
+    pub metrics: Option<SocketAddr>,
     /// How many buddies the agent takes from its home; 0: none.
     #[serde(skip)]
     pub roster_max: u32,

@@ -53,6 +53,10 @@ pub struct Profile {
     /// Bits of features, as in Hello.
     #[prost(fixed64, tag = "6")]
     pub capabilities: u64,
+    /// Where the agent's /metrics listens, as `ip:port`; empty: nowhere. An unspecified ip is all addresses: the home fills in the
+    /// one that it sees the agent at. A loopback ip can be used on the agent's own host only.
+    #[prost(string, tag = "7")]
+    pub metrics: ::prost::alloc::string::String,
     /// How many buddies the agent takes from its home; 0: none.
     #[prost(uint32, tag = "8")]
     pub roster_max: u32,

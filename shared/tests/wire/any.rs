@@ -95,16 +95,20 @@ fn any_pong() -> impl Strategy<Value = Pong> {
 
 fn any_profile() -> impl Strategy<Value = Profile> {
     let applications = vec(any::<[u8; 16]>().prop_map(Uuid::from_bytes), 0..3);
-    (any_text(), vec(any_address(), 0..3), any_text(), vec("[a-z/]{1,8}", 0..3), applications, any::<(u64, u32)>())
-        .prop_map(|(name, addresses, software, overlays, applications, (capabilities, roster_max))| Profile {
+    let lists = (vec(any_address(), 0..3), vec("[a-z/]{1,8}", 0..3), applications);
+    let metrics = option::of(any_address().prop_filter("a port", |a| a.port() != 0));
+    (any_text(), any_text(), lists, any::<(u64, u32)>(), metrics).prop_map(
+        |(name, software, (addresses, overlays, applications), (capabilities, roster_max), metrics)| Profile {
             name,
             addresses,
             software,
             overlays,
             applications,
             capabilities,
+            metrics,
             roster_max,
-        })
+        },
+    )
 }
 
 fn any_hello() -> impl Strategy<Value = Hello> {

@@ -112,6 +112,8 @@ fn what_no_version_sends_is_refused_with_its_field() {
         (profile(|p| p.overlays = vec![String::new()]), "profile.overlays", "missing"),
         (profile(|p| p.overlays = vec!["a\u{1b}".into()]), "profile.overlays", "holds a control character"),
         (profile(|p| p.applications = vec!["chess".into()]), "profile.applications", "not a uuid"),
+        (profile(|p| p.metrics = "http://192.0.2.1:1/".into()), "profile.metrics", "not ip:port"),
+        (profile(|p| p.metrics = "192.0.2.1:0".into()), "profile.metrics", "port 0"),
         (
             Body::HelloAck(HelloAck { observed: "here".into(), ..HelloAck::default() }),
             "hello_ack.observed",

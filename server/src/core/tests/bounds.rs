@@ -5,7 +5,16 @@ use super::*;
 fn open(pams: &mut Pams, now: Moment, session: u64, peer: PeerId, overlays: &[&str]) {
     let mut hello = hello(now, peer, 1);
     hello.profile.as_mut().unwrap().overlays = overlays.iter().map(|o| (*o).to_owned()).collect();
-    pams.handle(now, Input::Opened { session: SessionId(session), peer, hello: Box::new(hello), observed: observed() });
+    pams.handle(
+        now,
+        Input::Opened {
+            session: SessionId(session),
+            peer,
+            hello: Box::new(hello),
+            observed: observed(),
+            same_host: false,
+        },
+    );
 }
 
 fn drain(pams: &mut Pams) -> Vec<Output> {
@@ -169,8 +178,12 @@ fn what_is_shown_of_a_peer_reads_well_as_json() {
     assert_eq!((&json["watchers"][0]["name"], &json["watchers"][0]["liveness"]), (&"peer-b".into(), &"overdue".into()));
     assert_eq!(json["events"][0]["what"], "came");
 
-    let sd = serde_json::to_value(pams.sd().collect::<Vec<_>>()).unwrap();
-    assert_eq!(sd[0]["targets"], serde_json::json!(["192.0.2.1:4433"]), "0.0.0.0 is nowhere: where we see it");
+    let sd = serde_json::to_value(pams.sd_page(None, 100, false).0).unwrap();
+    assert_eq!(
+        sd[0]["targets"],
+        serde_json::json!(["192.0.2.1:7481"]),
+        "where we see it, at the port that it announced"
+    );
     assert_eq!(sd[0]["labels"]["__meta_pams_overlays"], ",cdn/eu,");
     assert_eq!(sd[0]["labels"]["__meta_pams_status"], "busy");
     assert_eq!(sd[1]["labels"]["__meta_pams_status"], "");
@@ -183,7 +196,7 @@ fn what_is_shown_of_a_peer_reads_well_as_json() {
 
 #[test]
 fn no_agent_chooses_the_host_that_is_scraped() {
-    for (said, target) in [
+    for (said, quic) in [
         (&[][..], "192.0.2.1:4433"),
         (&["169.254.169.254:80"], "192.0.2.1:4433"),
         (&["0.0.0.0:9000", "[::]:9000"], "192.0.2.1:4433"),
@@ -192,11 +205,13 @@ fn no_agent_chooses_the_host_that_is_scraped() {
     ] {
         let mut pams = Pams::new(PamsConfig::default(), at(0));
         let mut hello = hello(at(0), id("a"), 1);
-        hello.profile.as_mut().unwrap().addresses = said.iter().map(|a| a.parse().unwrap()).collect();
+        let profile = hello.profile.as_mut().unwrap();
+        profile.addresses = said.iter().map(|a| a.parse().unwrap()).collect();
         let (session, peer, hello) = (SessionId(1), id("a"), Box::new(hello));
-        pams.handle(at(0), Input::Opened { session, peer, hello, observed: observed() });
-        let found = pams.sd().next().unwrap();
-        assert_eq!(found.targets, [target], "{said:?}");
+        pams.handle(at(0), Input::Opened { session, peer, hello, observed: observed(), same_host: false });
+        let found = pams.sd_page(None, 100, true).0.remove(0);
+        assert_eq!(found.targets, ["192.0.2.1:7481"], "{said:?}");
+        assert_eq!(found.labels["__meta_pams_address"], quic, "{said:?}");
         assert!(said.iter().all(|a| found.labels["__meta_pams_addresses"].contains(a)));
     }
 }

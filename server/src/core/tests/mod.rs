@@ -123,7 +123,13 @@ fn parse(now: Moment, text: &str) -> Input {
         "open" => {
             let session = session(&mut words);
             let peer = id(words.pop_front().unwrap());
-            Input::Opened { session, peer, hello: Box::new(parse_hello(now, peer, words)), observed: observed() }
+            Input::Opened {
+                session,
+                peer,
+                hello: Box::new(parse_hello(now, peer, words)),
+                observed: observed(),
+                same_host: false,
+            }
         }
         "report" => Input::Report { session: session(&mut words), report: parse_report(words) },
         "heard" => Input::Heard { session: session(&mut words) },
@@ -161,7 +167,8 @@ fn parse_hello(now: Moment, peer: PeerId, words: VecDeque<&str>) -> Hello {
 fn hello(now: Moment, peer: PeerId, epoch: u64) -> Hello {
     let name = format!("peer-{}", letter(peer));
     let addresses = vec!["0.0.0.0:9000".parse().unwrap()];
-    let profile = Some(Profile { name, addresses, software: "pams-agent/0.1.0".into(), ..Profile::default() });
+    let metrics = Some("[::]:7481".parse().unwrap());
+    let profile = Some(Profile { name, addresses, software: "pams-agent/0.1.0".into(), metrics, ..Profile::default() });
     Hello { software: "pams-agent/0.1.0".into(), epoch, capabilities: 0, wall_ms: now.wall_ms(), attach: 0, profile }
 }
 
@@ -262,7 +269,8 @@ fn answer(pams: &Pams, now: Moment, question: &str) -> String {
         }
         "ready" => format!("{} in {}ms", pams.ready(now), pams.ready_in(now).as_millis()),
         "sd" => {
-            let names: Vec<_> = pams.sd().map(|t| t.labels["__meta_pams_name"].clone()).collect();
+            let names: Vec<_> =
+                pams.sd_page(None, 100, false).0.iter().map(|t| t.labels["__meta_pams_name"].clone()).collect();
             if names.is_empty() { "nobody".to_owned() } else { names.join(" ") }
         }
         "due" => format!("{:?}", pams.deadline().map(|(at, due)| (at.ns() / 1_000_000, due)).unwrap().1)

@@ -138,7 +138,13 @@ impl World {
                 let id = SessionId(session);
                 self.agents[p].sessions.push(session);
                 self.agents[p].session = None;
-                self.handle(Input::Opened { session: id, peer: peer(p), hello, observed: observed() });
+                self.handle(Input::Opened {
+                    session: id,
+                    peer: peer(p),
+                    hello,
+                    observed: observed(),
+                    same_host: false,
+                });
             }
             Op::Work(p, opened, good, aborted) => self.work(p, opened, good, aborted),
             Op::Batch(p) => self.batch(p),

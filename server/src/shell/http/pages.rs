@@ -1,15 +1,15 @@
 //! Lists that may be long: written piece by piece, each piece asked of the loop when the client has taken the one before,
 //! so that neither the loop nor the memory sees the whole.
 //!
-//! Prometheus' HTTP service discovery is such a list: every peer that has not left. The address of a target is that of
-//! the agent's QUIC socket, as agents do not tell the port of their metrics; agents that all use one port are relabelled:
+//! Prometheus' HTTP service discovery is such a list: every peer that has not left and whose metrics can be scraped. The
+//! targets are the addresses of their `/metrics`, so nothing but the names is to be relabelled:
 //!
 //! ```yaml
 //! scrape_configs:
 //!   - job_name: pams-agents
 //!     http_sd_configs: [{ url: "http://127.0.0.1:7480/api/v1/sd/prometheus" }]
 //!     relabel_configs:
-//!       - { source_labels: [__address__], regex: "(.+):\\d+", replacement: "$1:7481", target_label: __address__ }
+//!       - { source_labels: [__meta_pams_peer_id], target_label: peer }
 //!       - { source_labels: [__meta_pams_name], target_label: peer_name }
 //! ```
 
@@ -29,11 +29,9 @@ use axum::{
 };
 use hyper::body::Frame;
 use pams_shared::{id::PeerId, serve::Refusal};
+use serde::Deserialize;
 
-use super::{
-    Sources,
-    api::{Asked, Nothing},
-};
+use super::{Sources, api::Asked};
 use crate::{core::Pams, shell::handle::Ended, shell::handle::Handle};
 
 /// Targets that one look at the engine copies: well under a millisecond.
@@ -41,10 +39,11 @@ const PIECE: usize = 250;
 
 /// Targets for Prometheus. Prometheus keeps the list that it has when it gets an error, which is better than a part of
 /// the list: hence 503 while agents may still be coming back after our start, and a broken answer if we stop meanwhile.
-pub async fn sd(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Result<Response, Refusal> {
+pub async fn sd(State(sources): State<Arc<Sources>>, Asked(query): Asked<SdQuery>) -> Result<Response, Refusal> {
     let handle = sources.handle.clone();
     handle.look(|pams, now| readiness(pams, pams.ready_in(now))).await??;
-    let body = Pages { page: Some(Box::pin(page(handle.clone(), None))), handle };
+    let start = Place { after: None, any: false, elsewhere: query.elsewhere };
+    let body = Pages { page: Some(Box::pin(page(handle.clone(), start))), handle };
     Ok(([(CONTENT_TYPE, "application/json")], Body::new(body)).into_response())
 }
 
@@ -66,7 +65,26 @@ fn shown(d: Duration) -> Duration {
     Duration::from_millis(d.as_millis().div_ceil(100) as u64 * 100)
 }
 
-type Page = Pin<Box<dyn Future<Output = Result<(Bytes, Option<PeerId>), Ended>> + Send>>;
+/// `?elsewhere=true`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SdQuery {
+    /// Also agents that announced another address than the one they are seen at: each of them then chooses which host is
+    /// scraped.
+    #[serde(default)]
+    elsewhere: bool,
+}
+
+/// Where to go on with the list.
+#[derive(Clone, Copy)]
+struct Place {
+    after: Option<PeerId>,
+    /// Something was listed.
+    any: bool,
+    elsewhere: bool,
+}
+
+type Page = Pin<Box<dyn Future<Output = Result<(Bytes, Option<Place>), Ended>> + Send>>;
 
 /// A body whose pieces are asked for one after the other.
 struct Pages {
@@ -75,22 +93,25 @@ struct Pages {
     page: Option<Page>,
 }
 
-/// The piece after an id, and after which id to go on.
-async fn page(handle: Handle, after: Option<PeerId>) -> Result<(Bytes, Option<PeerId>), Ended> {
-    let (targets, next) = handle.look(move |pams, _| pams.sd_page(after, PIECE)).await?;
+/// The piece from a place on, and where to go on.
+async fn page(handle: Handle, place: Place) -> Result<(Bytes, Option<Place>), Ended> {
+    let Place { after, mut any, elsewhere } = place;
+    let (targets, next) = handle.look(move |pams, _| pams.sd_page(after, PIECE, elsewhere)).await?;
     let mut text = Vec::new();
-    for (i, target) in targets.iter().enumerate() {
-        text.push(if i == 0 && after.is_none() { b'[' } else { b',' });
+    if after.is_none() {
+        text.push(b'[');
+    }
+    for target in &targets {
+        if std::mem::replace(&mut any, true) {
+            text.push(b',');
+        }
         // Strings and maps of strings, into memory: this cannot fail.
         let _ = serde_json::to_writer(&mut text, target);
-    }
-    if targets.is_empty() && after.is_none() {
-        text.push(b'[');
     }
     if next.is_none() {
         text.push(b']');
     }
-    Ok((text.into(), next))
+    Ok((text.into(), next.map(|after| Place { after: Some(after), any, elsewhere })))
 }
 
 impl hyper::body::Body for Pages {
@@ -101,7 +122,7 @@ impl hyper::body::Body for Pages {
         let Some(current) = &mut self.page else { return Poll::Ready(None) };
         let result = ready!(current.as_mut().poll(context));
         let next = result.as_ref().ok().and_then(|(_, next)| *next);
-        self.page = next.map(|after| Box::pin(page(self.handle.clone(), Some(after))) as Page);
+        self.page = next.map(|place| Box::pin(page(self.handle.clone(), place)) as Page);
         Poll::Ready(Some(result.map(|(text, _)| Frame::data(text))))
     }
 }

@@ -78,10 +78,10 @@ async fn prometheus_is_told_of_everybody_who_has_not_left() {
         groups.as_array().unwrap().iter().map(|g| g["labels"]["__meta_pams_name"].as_str().unwrap()).collect();
     assert_eq!(names, ["alpha", "beta", sample::DELTA_NAME]);
     let alpha = &groups[0];
-    assert_eq!(alpha["targets"], json!(["192.0.2.161:7421"]), "the address that we see, the port that it tells");
+    assert_eq!(alpha["targets"], json!(["192.0.2.161:7481"]), "the address that we see, the port of its metrics");
     assert_eq!(alpha["labels"]["__meta_pams_overlays"], ",games/chess,");
     assert_eq!(alpha["labels"]["__meta_pams_status"], "busy");
-    assert_eq!(alpha["labels"]["__meta_pams_peer"], sample::ALPHA.to_string());
+    assert_eq!(alpha["labels"]["__meta_pams_peer_id"], sample::ALPHA.to_string());
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn long_lists_come_in_pieces_and_whole() {
         let served = serve(sample::crowd(n), sample::now()).await;
         let got = served.get("/api/v1/sd/prometheus").await.json();
         let ids: std::collections::BTreeSet<_> =
-            got.as_array().unwrap().iter().map(|g| g["labels"]["__meta_pams_peer"].as_str().unwrap()).collect();
+            got.as_array().unwrap().iter().map(|g| g["labels"]["__meta_pams_peer_id"].as_str().unwrap()).collect();
         assert_eq!((ids.len() as u64, got.as_array().unwrap().len() as u64), (n, n));
     }
 }

@@ -159,6 +159,7 @@ impl From<&Profile> for proto::Profile {
             overlays: p.overlays.clone(),
             applications: p.applications.iter().map(ToString::to_string).collect(),
             capabilities: p.capabilities,
+            metrics: p.metrics.map(|a| a.to_string()).unwrap_or_default(),
             roster_max: p.roster_max,
         }
     }
@@ -180,6 +181,10 @@ impl TryFrom<proto::Profile> for Profile {
                 .collect::<Result<_, _>>()?,
             applications: p.applications.iter().map(application).collect::<Result<_, _>>()?,
             capabilities: p.capabilities,
+            metrics: match field::observed(&p.metrics, "profile.metrics")? {
+                Some(address) if address.port() == 0 => return Err(invalid("profile.metrics", "port 0")),
+                metrics => metrics,
+            },
             roster_max: p.roster_max,
         })
     }
