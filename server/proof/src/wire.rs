@@ -172,7 +172,13 @@ impl Net {
     fn read(&self, from: Port) {
         punctual();
         let mut buffer = vec![0; PACKET_BYTES_MAX];
-        while let Ok(bytes) = self.ports[usize::from(from)].tun.recv_intr(&mut buffer, &self.stop) {
+        loop {
+            let bytes = match self.ports[usize::from(from)].tun.recv_intr(&mut buffer, &self.stop) {
+                Ok(bytes) => bytes,
+                // A signal to this process, as when a child ends; or it is to stop.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && !self.stop.is_trigger() => continue,
+                Err(_) => return,
+            };
             let now = Clock.now();
             let packet = &buffer[..bytes];
             if let Some(to) = self.receiver(packet).filter(|to| *to != from) {

@@ -1,0 +1,101 @@
+//! A peer's process dies, or is stopped, without a word.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use nix::sys::signal::Signal;
+use pams_proof::{
+    lab::Lab,
+    pams::{Home, PATIENCE, Seat, ask, until},
+};
+use pams_shared::clock::Clock;
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::{
+    Outcome,
+    account::{left, settle},
+    cuts::{Pair, SLACK, WHOLE, gone},
+    table::{Row, after},
+};
+
+/// What users are told of a server with the defaults.
+const HOME_GONE_WITHIN: Duration = Duration::from_secs(5);
+/// A peer that starts again is live at once.
+const LIVE_WITHIN: Duration = Duration::from_secs(6);
+const IN_FLIGHT: u64 = 5;
+const STOPPED: Duration = Duration::from_secs(20);
+
+/// Asks five times a second.
+pub fn often(seat: Seat) -> Seat {
+    seat.pings(Duration::from_millis(200), Duration::from_secs(1))
+}
+
+/// `b` is killed with exchanges in flight to the slow peer `c`, watched by `a`.
+pub async fn a_peer_is_killed(lab: &Lab) -> Outcome {
+    for (one, other) in [("a", "b"), ("b", "c")] {
+        lab.wire.set_both(lab.port(one), lab.port(other), WHOLE);
+    }
+    let home = Home::start(lab, "home").await?;
+    let mut c = Seat::new(lab, "c")?;
+    c.answer_after = Duration::from_secs(4);
+    // Only what it is told to: so the home knows all of it when it dies.
+    let b = Seat::new(lab, "b")?.pings(Duration::from_secs(3_600), Duration::from_secs(5)).watches(&[&c]);
+    let a = often(Seat::new(lab, "a")?).watches(&[&b]);
+    let gamma = c.start(lab, Some(&home.token)).await?;
+    let beta = b.start(lab, Some(&home.token)).await?;
+    let alpha = a.start(lab, Some(&home.token)).await?;
+    let ready = async || alpha.takes_for(b.peer, "live").await && beta.pings().await.is_ok_and(|l| l.good == 1);
+    until("b is live, and its first poll is answered", PATIENCE, ready).await?;
+    let mut asked = JoinSet::new();
+    for _ in 0..IN_FLIGHT {
+        asked.spawn(ask(beta.control.clone(), c.peer));
+    }
+    let known = async || home.pings_of(b.peer).await.in_flight == IN_FLIGHT;
+    until("the home knows of what is in flight", PATIENCE, known).await?;
+    let before = home.pings_of(b.peer).await;
+
+    beta.kill().await?;
+    let to_home = until("gone for its home", HOME_GONE_WITHIN + SLACK, async || {
+        home.liveness(b.peer).await.as_deref() == Some("gone")
+    });
+    let (to_a, to_home) = tokio::try_join!(gone(&alpha, &a, &b), to_home)?;
+    asked.shutdown().await;
+    let beta = b.start(lab, None).await?;
+    let back = until("live again", LIVE_WITHIN, async || alpha.takes_for(b.peer, "live").await).await?;
+    until("its next life asks", PATIENCE, async || beta.pings().await.is_ok_and(|l| l.good == 1)).await?;
+
+    let of_a = settle(&home, &a, alpha).await?;
+    let of_b = left(&home, &b, beta).await?;
+    let (lost, ended) = (of_b.home.unknown, of_b.home.opened - of_b.home.unknown);
+    ensure!(lost == IN_FLIGHT, "of {before:?} {lost} are booked as unknown");
+    ensure!(ended == of_b.file.opened, "all others are in its file and at home: {of_b:?}");
+    drop(gamma);
+    let noticed = vec![
+        after("a: gone", to_a, a.gone_within()),
+        after("home: gone", to_home, HOME_GONE_WITHIN),
+        after("live again", back, LIVE_WITHIN),
+    ];
+    Ok(vec![Row::Outage { what: "b: kill -9, 5 in flight", noticed, accounts: vec![("a", of_a), ("b", of_b)] }])
+}
+
+pub async fn a_peer_is_stopped_for_twenty_seconds(lab: &Lab) -> Outcome {
+    let pair = Pair::start(lab, often).await?;
+    let stopped = Clock.now();
+    pair.beta.signal(Signal::SIGSTOP)?;
+    let to_home = until("gone for its home", HOME_GONE_WITHIN + SLACK, async || {
+        pair.home.liveness(pair.b.peer).await.as_deref() == Some("gone")
+    });
+    let (to_a, to_home) = tokio::try_join!(gone(&pair.alpha, &pair.a, &pair.b), to_home)?;
+    sleep(STOPPED.saturating_sub(Clock.now().since(stopped))).await;
+    pair.beta.signal(Signal::SIGCONT)?;
+    let back = until("both are live again, and at home", LIVE_WITHIN, async || {
+        pair.live().await && pair.home.liveness(pair.b.peer).await.as_deref() == Some("live")
+    })
+    .await?;
+    let noticed = vec![
+        after("a: gone", to_a, pair.a.gone_within()),
+        after("home: gone", to_home, HOME_GONE_WITHIN),
+        after("back", back, LIVE_WITHIN),
+    ];
+    pair.settle("b: SIGSTOP for 20 s", noticed).await
+}
