@@ -43,7 +43,7 @@ pub fn median_ms<'a>(exchanges: impl IntoIterator<Item = &'a Exchange>, stage: S
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.get(middle) {
-        Some(upper) if values.len() % 2 == 0 => (f64::midpoint(values[middle - 1], *upper), values.len()),
+        Some(upper) if values.len().is_multiple_of(2) => (f64::midpoint(values[middle - 1], *upper), values.len()),
         Some(value) => (*value, values.len()),
         None => (f64::NAN, 0),
     }

@@ -43,7 +43,7 @@ const SCENARIOS: [Scenario; 9] = [
     outage("kill", &["home", "a", "b", "c"], |lab| Box::pin(crashes::a_peer_is_killed(lab))),
     outage("stop", &["home", "a", "b"], |lab| Box::pin(crashes::a_peer_is_stopped_for_twenty_seconds(lab))),
     outage("restart", &["home", "a", "b"], |lab| Box::pin(moves::a_peer_is_restarted(lab))),
-    outage("address", &["home", "a", "b"], |lab| Box::pin(moves::a_peer_gets_another_address(lab))),
+    outage("address", &["home", "a", "b"], |lab| Box::pin(moves::who_called_gets_another_address(lab))),
     outage("home", &["home", "a", "b"], |lab| Box::pin(moves::the_home_is_killed_and_started_again(lab))),
 ];
 

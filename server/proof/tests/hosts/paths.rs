@@ -45,18 +45,19 @@ pub async fn the_network_stage_follows_the_path(lab: &Lab) -> Outcome {
     let alpha = a.start(lab, Some(&home.token)).await?;
     connected(&alpha, b.peer).await?;
     let ms = Duration::from_millis;
-    let bad = Link { delay: ms(25), jitter: ms(5), loss: 0.02, reorder: 0.02, ..Link::default() };
+    let bad = Link { delay: ms(25), jitter: ms(5), loss: 0.02, reorder: 0.02, duplicate: 0.01 };
     let mut rows = Vec::new();
     for link in [Link { delay: ms(25), ..Link::default() }, bad, Link { delay: ms(60), ..bad }] {
         lab.wire.set_both(lab.port("a"), lab.port("b"), link);
         let both = Beside::measure(lab, ("a", &alpha), ("b", b.peer), COUNT, PACE).await?;
         let (icmp, (network, measured)) = (both.echoes.median_ms(), both.network());
         let set = format!(
-            "{:?} ± {:?}, loss {} %, reordering {} %",
-            link.delay,
-            link.jitter,
+            "{} ± {} ms, lost {} %, reordered {} %, doubled {} %",
+            link.delay.as_millis(),
+            link.jitter.as_millis(),
             link.loss * 100.0,
-            link.reorder * 100.0
+            link.reorder * 100.0,
+            link.duplicate * 100.0
         );
         let bar = icmp * PER_CENT / 100.0 + ALLOWANCE_MS;
         ensure!((network - icmp).abs() <= bar, "{set}: the network stage is {network} ms, ICMP {icmp} ms");
