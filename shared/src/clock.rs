@@ -35,6 +35,26 @@ impl Clock {
         Reading { now: Moment::new(nanos(monotonic), nanos(wall) / 1_000_000), wall_ns: nanos(wall) }
     }
 
+    /// The kernel's monotonic clock in microseconds, as service managers compare it.
+    pub fn monotonic_us(self) -> u64 {
+        let read = nix::time::ClockId::CLOCK_MONOTONIC.now().map(Duration::from);
+        read.map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// How long this host has been suspended since it booted: time that the monotonic clock, which measures, leaves out.
+    /// `None` where the system does not tell.
+    pub fn suspended(self) -> Option<Duration> {
+        #[cfg(target_os = "linux")]
+        {
+            use nix::time::ClockId;
+            let monotonic = Duration::from(ClockId::CLOCK_MONOTONIC.now().ok()?);
+            let with_sleep = Duration::from(ClockId::CLOCK_BOOTTIME.now().ok()?);
+            Some(with_sleep.saturating_sub(monotonic))
+        }
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
     /// When to wake up for a deadline of a core.
     pub fn instant(self, at: Moment) -> tokio::time::Instant {
         let origin = *ORIGIN;
@@ -120,6 +140,14 @@ mod tests {
         let left = a.instant(deadline).into_std() - a.instant(second).into_std();
         assert_eq!(left, Duration::from_secs(3));
         assert!(a.instant(Moment::new(u64::MAX, 0)) > a.instant(deadline));
+    }
+
+    #[test]
+    fn time_in_suspend_only_grows() {
+        let (before, after) = (Clock.suspended(), Clock.suspended());
+        // The two clocks are not read at once.
+        assert!(after.zip(before).is_none_or(|(a, b)| a + Duration::from_secs(1) > b), "{before:?} {after:?}");
+        assert!(Clock.monotonic_us() > 0);
     }
 
     #[test]

@@ -63,8 +63,12 @@ pub mod program;
 #[cfg(feature = "io")]
 pub mod quic;
 #[cfg(feature = "io")]
+pub mod reload;
+#[cfg(feature = "io")]
 pub mod serve;
 #[cfg(feature = "io")]
 pub mod socket;
+#[cfg(feature = "io")]
+pub mod supervisor;
 #[cfg(feature = "io")]
 pub mod terminal;

@@ -9,7 +9,7 @@
 //! | debug | one line per transaction |
 //! | trace | one line per packet |
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
@@ -18,7 +18,7 @@ use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     fmt::MakeWriter,
     layer::SubscriberExt,
-    registry,
+    Registry, registry, reload,
     util::SubscriberInitExt,
 };
 
@@ -52,21 +52,57 @@ pub enum LogError {
     Twice,
 }
 
-/// Logs to stderr from now on, in colour if that is a terminal and `NO_COLOR` is not set.
-pub fn init(filter: &Filter, format: Format) -> Result<(), LogError> {
-    subscriber(filter, format, colour(&std::io::stderr()), std::io::stderr).try_init().map_err(|_| LogError::Twice)
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Changes the log while it is written.
+#[derive(Clone)]
+pub struct Switch {
+    filter: reload::Handle<Targets, Registry>,
+    lines: reload::Handle<Lines, Registry>,
+    make: Arc<dyn Fn(Format) -> Lines + Send + Sync>,
 }
 
-fn subscriber<W>(filter: &Filter, format: Format, colour: bool, writer: W) -> impl Subscriber + Send + Sync
+impl Switch {
+    /// From the next event on.
+    pub fn set(&self, filter: &Filter, format: Format) {
+        // Fails only where the log is gone.
+        let _ = self.filter.reload(filter.targets());
+        let _ = self.lines.reload((self.make)(format));
+    }
+}
+
+impl fmt::Debug for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switch").finish_non_exhaustive()
+    }
+}
+
+/// Logs to stderr from now on, in colour if that is a terminal and `NO_COLOR` is not set.
+pub fn init(filter: &Filter, format: Format) -> Result<Switch, LogError> {
+    let (subscriber, switch) = subscriber(filter, format, colour(&std::io::stderr()), || std::io::stderr());
+    subscriber.try_init().map_err(|_| LogError::Twice)?;
+    Ok(switch)
+}
+
+fn subscriber<W>(
+    filter: &Filter,
+    format: Format,
+    colour: bool,
+    writer: W,
+) -> (impl Subscriber + Send + Sync + use<W>, Switch)
 where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Clone + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colour);
-    let lines = match format {
-        Format::Text => lines.boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
-    };
-    registry().with(lines.with_filter(filter.targets()))
+    let make = Arc::new(move |format| {
+        let lines = tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_ansi(colour);
+        match format {
+            Format::Text => lines.boxed(),
+            Format::Json => lines.json().flatten_event(true).boxed(),
+        }
+    });
+    let (layer, lines) = reload::Layer::new(make(format));
+    let (targets, filter) = reload::Layer::new(filter.targets());
+    (registry().with(layer.with_filter(targets)), Switch { filter, lines, make })
 }
 
 impl Filter {
@@ -134,17 +170,14 @@ impl fmt::Display for Filter {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
+    use std::{io, sync::Mutex};
 
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct Written(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Lines {
+    impl io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -157,9 +190,9 @@ mod tests {
 
     /// What is logged of one event at each level, here and in a module called quinn.
     fn logged(filter: &str, format: Format) -> String {
-        let lines = Lines::default();
+        let lines = Written::default();
         let writer = lines.clone();
-        let subscriber = subscriber(&filter.parse().unwrap(), format, false, move || writer.clone());
+        let (subscriber, _) = subscriber(&filter.parse().unwrap(), format, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(peer = "b2", "ours");
             tracing::debug!("finer");
@@ -189,6 +222,23 @@ mod tests {
             (&"ours".into(), &"b2".into(), &"INFO".into())
         );
         assert_eq!(text.lines().count(), 3);
+    }
+
+    #[test]
+    fn level_and_form_change_while_the_log_is_written() {
+        let lines = Written::default();
+        let writer = lines.clone();
+        let (subscriber, switch) = subscriber(&Filter::default(), Format::Text, false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            for (filter, format) in [("info", Format::Text), ("debug", Format::Json), ("warn", Format::Text)] {
+                switch.set(&filter.parse().unwrap(), format);
+                tracing::debug!(filter, "fine");
+                tracing::warn!(filter, "odd");
+            }
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let seen: Vec<_> = text.lines().map(|line| (line.starts_with('{'), line.contains("fine"))).collect();
+        assert_eq!(seen, [(false, false), (true, true), (true, false), (false, false)], "{text}");
     }
 
     #[test]

@@ -13,12 +13,14 @@ use std::fmt::Debug;
 use serde::{Serialize, de::DeserializeOwned};
 
 mod args;
+mod change;
 pub mod duration;
 mod error;
 mod load;
 mod print;
 
 pub use args::{CommonArgs, parse_args, set};
+pub use change::{Change, Changes, reconcile};
 pub use error::{ConfigError, Flaw, exit};
 pub use load::{FILE_BYTES_MAX, environment, load};
 pub use print::{print, round_trip};
@@ -42,6 +44,10 @@ pub trait Daemon: Config {
     /// Variables with this prefix that are no keys but read elsewhere, such as by the clients; without the prefix.
     /// `CONFIG`, the file's path, need not be told.
     const OTHER_VARIABLES: &'static [&'static str] = &[];
+
+    /// Keys that are read at the start only, by their dotted paths: where it listens, where its files are. All others can
+    /// change while it runs.
+    const FIXED: &'static [&'static str] = &[];
 
     /// What types cannot say: ranges, and fields that must go together. The first flaw found is shown with the place
     /// that the value comes from.

@@ -52,6 +52,7 @@ config! {
 impl Daemon for Sample {
     const ENV_PREFIX: &'static str = "PAMS_TEST";
     const OTHER_VARIABLES: &'static [&'static str] = &["SOCKET"];
+    const FIXED: &'static [&'static str] = &["listen", "home"];
 
     fn check(&self) -> Result<(), Flaw> {
         if self.ping.interval < Duration::from_millis(100) {
@@ -251,4 +252,31 @@ fn flags_become_keys() {
         overrides,
         "listen = \"[::1]:0\"\nlog_format = \"json\"\nping.interval = \"5s\"".parse::<Table>().unwrap()
     );
+}
+
+#[test]
+fn what_is_read_again_takes_effect_but_for_what_is_fixed() {
+    let running = Sample::default();
+    let wanted = load_text(
+        "listen = \"127.0.0.1:1\"\nhome = \"h:1\"\n[ping]\ninterval = \"3s\"\n[[buddy]]\nid = \"b\"\n",
+        &[],
+        "name = \"new\"",
+    )
+    .unwrap();
+    let (now, changes) = reconcile(&running, &wanted).unwrap();
+    let expected = Sample { listen: running.listen, home: None, ..wanted.clone() };
+    assert_eq!(now, expected);
+    assert_eq!(changes.keys(), ("name, buddy, ping.interval".into(), "listen, home".into()));
+    let change = |key: &str| {
+        let all = changes.changed.iter().chain(&changes.restart);
+        let change = all.clone().find(|c| c.key == key).unwrap();
+        (change.from.as_deref(), change.to.as_deref())
+    };
+    assert_eq!(change("ping.interval"), (Some("\"10s\""), Some("\"3s\"")));
+    assert_eq!(change("buddy"), (Some("[]"), Some("1 entries")));
+    assert_eq!(change("home"), (None, Some("\"h:1\"")));
+    // What waits for a restart is told each time, what is in force once.
+    let (again, changes) = reconcile(&now, &wanted).unwrap();
+    assert_eq!((again, changes.keys()), (expected, (String::new(), "listen, home".into())));
+    assert!(reconcile(&now, &now).unwrap().1.is_empty());
 }

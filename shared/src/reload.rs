@@ -1,0 +1,122 @@
+//! Reading the configuration again while a daemon runs, by the path that the start took: file, environment, flags, checks.
+//! A configuration that is not good changes nothing. What the new values mean to a running daemon is the daemon's matter;
+//! which keys need a restart is told by [`Daemon::FIXED`].
+#![allow(clippy::disallowed_methods)] // Files are read on a blocking thread, whose end is awaited here.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Clock,
+    config::{Changes, ConfigError, Daemon, reconcile},
+    supervisor::Supervisor,
+};
+
+/// Reads the whole configuration as the start did.
+pub type Read<C> = Arc<dyn Fn() -> Result<C, ConfigError> + Send + Sync>;
+
+/// Why the configuration in force was kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The very message that the start, or `check-config`, would end with.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("this daemon was given its configuration by a program that carries it, and reads none again")]
+    Unreadable,
+    #[error("it has ended")]
+    Ended,
+}
+
+/// How it stands with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The last time that it was read, at the start or since, it was good.
+    pub successful: bool,
+    /// When it was read well for the last time, ms since 1970.
+    pub success_ms: u64,
+    /// What was wrong with it the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Keys whose values wait for a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart: Vec<String>,
+}
+
+/// The configuration in force, and the way to another one.
+pub struct Reloader<C> {
+    read: Option<Read<C>>,
+    /// Held while one is read and taken: two that ask at once get their answers one after the other.
+    running: tokio::sync::Mutex<C>,
+    standing: Mutex<Standing>,
+    supervisor: Arc<Supervisor>,
+}
+
+impl<C: Daemon + Clone + Send + 'static> Reloader<C> {
+    /// A daemon has started with `running`. Without `read` there is nothing to read again.
+    pub fn new(running: C, read: Option<Read<C>>, supervisor: Arc<Supervisor>) -> Self {
+        let standing =
+            Standing { successful: true, success_ms: Clock.now().wall_ms(), error: None, restart: Vec::new() };
+        Self { read, running: tokio::sync::Mutex::new(running), standing: Mutex::new(standing), supervisor }
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads it again; if it is good, gives `apply` what can take effect now, and tells what that changed. `apply` fails
+    /// only where the daemon has ended. The outcome is logged, and kept as the standing.
+    pub async fn reload<F, E>(&self, apply: impl FnOnce(C) -> F) -> Result<Changes, ReloadError>
+    where
+        F: Future<Output = Result<(), E>>,
+    {
+        let mut running = self.running.lock().await;
+        self.supervisor.reloading();
+        let outcome = self.take(&mut running, apply).await;
+        self.supervisor.ready();
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        match &outcome {
+            Ok(changes) => {
+                let (changed, restart) = changes.keys();
+                tracing::info!(changed, "configuration read again");
+                if !restart.is_empty() {
+                    tracing::warn!(keys = restart, "these take effect at the next start");
+                }
+                *standing = Standing {
+                    successful: true,
+                    success_ms: Clock.now().wall_ms(),
+                    error: None,
+                    restart: changes.restart.iter().map(|c| c.key.clone()).collect(),
+                };
+            }
+            Err(error) => {
+                tracing::error!(%error, "the configuration in force is kept: the new one is not good");
+                standing.successful = false;
+                standing.error = Some(error.to_string());
+            }
+        }
+        outcome
+    }
+
+    async fn take<F, E>(&self, running: &mut C, apply: impl FnOnce(C) -> F) -> Result<Changes, ReloadError>
+    where
+        F: Future<Output = Result<(), E>>,
+    {
+        let read = self.read.clone().ok_or(ReloadError::Unreadable)?;
+        let wanted = tokio::task::spawn_blocking(move || read()).await.map_err(|_| ReloadError::Ended)??;
+        let (config, changes) = reconcile(running, &wanted)?;
+        apply(config.clone()).await.map_err(|_| ReloadError::Ended)?;
+        *running = config;
+        Ok(changes)
+    }
+}
+
+impl<C> std::fmt::Debug for Reloader<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloader").field("standing", &self.standing).finish_non_exhaustive()
+    }
+}
