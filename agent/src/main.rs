@@ -12,6 +12,7 @@ use pams_shared::{
     config::parse_args,
     logs,
     program::{exit_code, print, run, told},
+    supervisor::Supervisor,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -25,16 +26,19 @@ fn main() -> ExitCode {
                 .block_on(cli::ask(socket, form, ask))
                 .or_else(|fault| Ok(told(PROGRAM, fault.exit_code(), &fault.into())))
         }),
-        Ok(Plan::Run { config, join, ready_json }) => daemon(*config, join, ready_json),
+        Ok(Plan::Run { config, read, join, ready_json }) => {
+            let options = Options { join, read: Some(read), ..Options::default() };
+            daemon(*config, options, ready_json)
+        }
         Err(misuse) => Ok(told(PROGRAM, Misuse::EXIT, &misuse.into())),
     };
     outcome.unwrap_or_else(|error| told(PROGRAM, exit_code(&error), &error)).into()
 }
 
 /// Runs until SIGTERM or SIGINT, then leaves in good order; a second signal ends it at once.
-fn daemon(config: Config, join: Option<String>, ready_json: bool) -> anyhow::Result<u8> {
-    logs::init(&config.log, config.log_format)?;
-    let mut options = Options { join, ..Options::default() };
+fn daemon(config: Config, mut options: Options, ready_json: bool) -> anyhow::Result<u8> {
+    options.logs = Some(logs::init(&config.log, config.log_format)?);
+    options.supervisor = Supervisor::from_environment().into();
     if ready_json {
         options.ready = Some(Box::new(tell_ready));
     }

@@ -102,6 +102,10 @@ pub fn view() -> View {
             LedgerView { kind: Kind::Report, ledger: Ledger { opened: 2, good: 2, ..Ledger::default() } },
         ],
         links: 1,
+        name: "alpha".into(),
+        addresses: vec![],
+        slept: None,
+        moved: None,
     }
 }
 

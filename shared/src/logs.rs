@@ -14,11 +14,11 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
 use tracing_subscriber::{
-    Layer,
+    Layer, Registry,
     filter::{LevelFilter, Targets},
     fmt::MakeWriter,
     layer::SubscriberExt,
-    Registry, registry, reload,
+    registry, reload,
     util::SubscriberInitExt,
 };
 

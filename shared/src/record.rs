@@ -104,10 +104,12 @@ pub enum Reason {
     Shutdown,
     /// The agent died while it was in flight; booked by its home.
     Crash,
+    /// The agent did not run while it was in flight: its host was suspended, or the process stopped.
+    Stalled,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 9] = [
         Reason::NoAnswer,
         Reason::NotSent,
         Reason::Cancelled,
@@ -116,6 +118,7 @@ impl Reason {
         Reason::Clock,
         Reason::Shutdown,
         Reason::Crash,
+        Reason::Stalled,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -128,6 +131,7 @@ impl Reason {
             Reason::Clock => "clock",
             Reason::Shutdown => "shutdown",
             Reason::Crash => "crash",
+            Reason::Stalled => "stalled",
         }
     }
 
@@ -135,7 +139,7 @@ impl Reason {
         match self {
             Reason::NoAnswer | Reason::NotSent | Reason::Cancelled => Outcome::Aborted,
             Reason::Refused | Reason::Certificate | Reason::Clock => Outcome::Failed,
-            Reason::Shutdown | Reason::Crash => Outcome::Unknown,
+            Reason::Shutdown | Reason::Crash | Reason::Stalled => Outcome::Unknown,
         }
     }
 }

@@ -8,16 +8,31 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Clock,
     config::{Changes, ConfigError, Daemon, reconcile},
+    serve::Refusal,
     supervisor::Supervisor,
 };
 
 /// Reads the whole configuration as the start did.
-pub type Read<C> = Arc<dyn Fn() -> Result<C, ConfigError> + Send + Sync>;
+#[derive(Clone)]
+pub struct Read<C>(Arc<dyn Fn() -> Result<C, ConfigError> + Send + Sync>);
+
+impl<C> Read<C> {
+    pub fn new(read: impl Fn() -> Result<C, ConfigError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl<C> std::fmt::Debug for Read<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Read")
+    }
+}
 
 /// Why the configuration in force was kept.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +122,7 @@ impl<C: Daemon + Clone + Send + 'static> Reloader<C> {
         F: Future<Output = Result<(), E>>,
     {
         let read = self.read.clone().ok_or(ReloadError::Unreadable)?;
-        let wanted = tokio::task::spawn_blocking(move || read()).await.map_err(|_| ReloadError::Ended)??;
+        let wanted = tokio::task::spawn_blocking(move || (read.0)()).await.map_err(|_| ReloadError::Ended)??;
         let (config, changes) = reconcile(running, &wanted)?;
         apply(config.clone()).await.map_err(|_| ReloadError::Ended)?;
         *running = config;
@@ -118,5 +133,21 @@ impl<C: Daemon + Clone + Send + 'static> Reloader<C> {
 impl<C> std::fmt::Debug for Reloader<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reloader").field("standing", &self.standing).finish_non_exhaustive()
+    }
+}
+
+impl From<ReloadError> for Refusal {
+    /// 422: the new configuration is not good, and the one in force goes on.
+    fn from(error: ReloadError) -> Self {
+        let status = match error {
+            ReloadError::Config(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ReloadError::Unreadable => StatusCode::NOT_IMPLEMENTED,
+            ReloadError::Ended => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let refusal = Self::new(status, error.to_string());
+        if status == StatusCode::UNPROCESSABLE_ENTITY {
+            return refusal.hint("the configuration in force is kept; `check-config` tells when the new one is good");
+        }
+        refusal
     }
 }

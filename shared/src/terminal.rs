@@ -10,6 +10,7 @@ use std::{
 use comfy_table::{Cell, CellAlignment, Table, presets::NOTHING};
 
 use crate::{
+    config::{Change, Changes},
     record::Ledger,
     status::{Liveness, Presence},
 };
@@ -74,6 +75,18 @@ pub fn presence(p: &Presence) -> String {
     let note = p.note.as_deref().map_or_else(String::new, |n| format!(" ({})", clean(n)));
     let since = if p.since_ms == 0 { String::new() } else { format!(", since {}", time(p.since_ms / 1_000)) };
     format!("{}{note}{since}", p.status.as_str())
+}
+
+/// What reading the configuration again changed, a line for each key.
+pub fn changes(c: &Changes) -> String {
+    if c.is_empty() {
+        return "the configuration is good, and as it was\n".to_owned();
+    }
+    let value = |v: &Option<String>| v.as_deref().map_or_else(|| "nothing".to_owned(), clean);
+    let line = |c: &Change| format!("{}: {} -> {}", clean(&c.key), value(&c.from), value(&c.to));
+    let now = c.changed.iter().map(|c| format!("{}\n", line(c)));
+    let later = c.restart.iter().map(|c| format!("{} at the next start only: restart it\n", line(c)));
+    now.chain(later).collect()
 }
 
 /// The ledgers as a table, a row for each kind.

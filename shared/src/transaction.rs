@@ -164,18 +164,31 @@ impl<T> Pool<T> {
 
     /// Ends the next transaction whose deadline has passed: `no_answer` if it was sent, else `not_sent`. Call until `None`.
     pub fn expire(&mut self, now: Moment) -> Option<(Record, T)> {
-        let &(deadline, correlator) = self.deadlines.first()?;
-        if deadline > now {
-            return None;
-        }
+        let correlator = self.due(now)?;
         let left = self.slots.get(&correlator).is_some_and(|s| s.left);
         self.fail(correlator, if left { Reason::NoAnswer } else { Reason::NotSent })
     }
 
-    /// Ends one transaction as unknown: we stop. Call until `None`.
-    pub fn abandon(&mut self) -> Option<(Record, T)> {
+    /// As [`expire`](Self::expire), where the deadline passed while we did not run: an answer may have come and nobody
+    /// looked, so nothing is said of the other side.
+    pub fn stall(&mut self, now: Moment) -> Option<(Record, T)> {
+        let correlator = self.due(now)?;
+        self.fail(correlator, Reason::Stalled)
+    }
+
+    /// Ends one transaction, for a reason of our own. Call until `None`.
+    pub fn abandon(&mut self, reason: Reason) -> Option<(Record, T)> {
         let &correlator = self.slots.keys().next()?;
-        self.fail(correlator, Reason::Shutdown)
+        self.fail(correlator, reason)
+    }
+
+    /// At most so many in flight from now on; what is in flight beyond stays.
+    pub fn resize(&mut self, slots_max: usize) {
+        self.slots_max = slots_max;
+    }
+
+    fn due(&self, now: Moment) -> Option<Correlator> {
+        self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, correlator)| *correlator)
     }
 
     pub fn deadline(&self) -> Option<Moment> {
@@ -337,6 +350,21 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_that_passed_while_nobody_looked_tells_nothing_of_the_other_side() {
+        let mut pool = opened(1);
+        pool.open(at(0), Kind::Ping, B, corr(2), PATIENCE, 2).unwrap();
+        pool.sent(corr(1), at(0));
+        pool.sent(corr(2), at(9_000_000));
+        let (r, who) = pool.stall(at(10_000_000)).unwrap();
+        assert_eq!((who, r.reason, r.outcome), (1, Some(Reason::Stalled), Outcome::Unknown));
+        assert!(pool.stall(at(10_000_000)).is_none(), "the other one is still in time");
+        assert!(matches!(pool.close(at(10_000_001), corr(1), B, Answer::default()), Closed::Late { .. }));
+        pool.resize(1);
+        assert_eq!(pool.open(at(0), Kind::Ping, B, corr(3), PATIENCE, 3), Err(Full));
+        assert!(ping(&pool).is_conserved());
+    }
+
+    #[test]
     fn what_left_without_a_stamp_has_a_deadline_and_no_split() {
         let mut pool = opened(1);
         assert!(pool.left(corr(1), at(1_000)));
@@ -403,7 +431,7 @@ mod tests {
                     Op::Close(n) => u64::from(matches!(pool.close(now, corr(n), B, Answer::default()), Closed::Good(..))),
                     Op::Fail(n) => u64::from(pool.fail(corr(n), Reason::Refused).is_some()),
                     Op::Expire => std::iter::from_fn(|| pool.expire(now)).count() as u64,
-                    Op::Abandon => u64::from(pool.abandon().is_some()),
+                    Op::Abandon => u64::from(pool.abandon(Reason::Shutdown).is_some()),
                 };
                 let l = ping(&pool);
                 prop_assert!(l.is_conserved(), "{l:?}");

@@ -98,6 +98,14 @@ pub enum Ask {
         #[command(flatten)]
         client: Client,
     },
+    /// Read the configuration again: tells what changed and what needs a restart, or what is wrong with it
+    ///
+    /// File, environment and flags are those of the start; SIGHUP does the same. A configuration that is not good changes
+    /// nothing: the exit code is 1 then.
+    Reload {
+        #[command(flatten)]
+        client: Client,
+    },
     /// Ask a peer who it is and how it is; if it cannot be reached, its home
     Fetch {
         /// A peer id, or the name of a buddy
@@ -142,6 +150,7 @@ impl Ask {
         match self {
             Self::Status { client, .. }
             | Self::Buddies { client }
+            | Self::Reload { client }
             | Self::Fetch { client, .. }
             | Self::Ping { client, .. } => client,
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use pams_shared::{
-    config::exit,
+    config::{Changes, exit},
     control::{Control, ControlError, target},
     id::PeerId,
     terminal,
@@ -83,6 +83,10 @@ impl Client {
             Ask::Buddies { .. } => {
                 let answer = self.control.get("/v1/buddies").await?;
                 self.write(answer, out, |b: read::Buddies| show::buddies(&b.buddies, colour))?;
+            }
+            Ask::Reload { .. } => {
+                let answer = self.control.post("/v1/reload", &json!({})).await?;
+                self.write(answer, out, |c: Changes| terminal::changes(&c))?;
             }
             Ask::Fetch { peer, .. } => {
                 let id = self.resolve(&peer).await?.to_string();

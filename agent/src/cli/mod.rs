@@ -18,6 +18,7 @@ use pams_shared::{
     config::{self, ConfigError, Daemon, exit},
     control::Control,
     identity::{Token, TokenError},
+    reload::Read,
 };
 
 pub use args::{Args, Ask, Client, Command, DaemonArgs};
@@ -36,8 +37,8 @@ pub enum Plan {
     Print(String),
     /// Ask the agent at this socket.
     Ask { socket: PathBuf, form: Form, ask: Ask },
-    /// Be the daemon. The token is well formed.
-    Run { config: Box<Config>, join: Option<String>, ready_json: bool },
+    /// Be the daemon. The token is well formed; `read` reads the configuration again, from the same sources.
+    Run { config: Box<Config>, read: Read<Config>, join: Option<String>, ready_json: bool },
 }
 
 /// A mistake of whoever typed it. Nothing was started.
@@ -84,8 +85,9 @@ impl DaemonArgs {
         if self.common.print_config {
             return Ok(Plan::Print(config::print(&config)?));
         }
-        let join = self.token()?;
-        Ok(Plan::Run { config: Box::new(config), join, ready_json: self.common.ready_json })
+        let (join, ready_json) = (self.token()?, self.common.ready_json);
+        let read = Read::new(move || self.config());
+        Ok(Plan::Run { config: Box::new(config), read, join, ready_json })
     }
 
     fn check(self) -> Result<Plan, Misuse> {

@@ -3,6 +3,7 @@
 
 use pams_shared::{
     id::PeerId,
+    reload::Standing,
     status::{Liveness, Presence},
 };
 use serde::Deserialize;
@@ -18,7 +19,27 @@ pub struct Status {
     pub home: Home,
     pub buddies: Tally,
     pub connections: u64,
+    #[serde(default)]
+    pub configuration: Option<Standing>,
+    #[serde(default)]
+    pub slept: Option<Sleep>,
+    #[serde(default)]
+    pub moved: Option<Move>,
+    #[serde(default)]
+    pub addresses: Vec<String>,
     pub ledgers: Vec<Ledger>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Sleep {
+    pub from_ms: u64,
+    pub for_s: f64,
+    pub suspended: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Move {
+    pub at_ms: u64,
 }
 
 #[derive(Debug, Deserialize)]

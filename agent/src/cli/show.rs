@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use pams_shared::{
+    reload::Standing,
     status::{Liveness, Presence},
-    terminal::{NONE, clean, finish, list, liveness, ms, paint, pairs, plain, presence, transactions, words, yes},
+    terminal::{
+        NONE, clean, finish, list, liveness, ms, paint, pairs, plain, presence, time, transactions, words, yes,
+    },
 };
 
-use super::read::{Buddy, Fetched, Home, Record, Status, Tally, Why};
+use super::read::{Buddy, Fetched, Home, Record, Sleep, Status, Tally, Why};
 
 /// Clocks that differ by less are not worth a word.
 const CLOCK_TOLD_MS: u64 = 1_000;
@@ -16,16 +19,41 @@ pub fn status(s: &Status, colour: bool) -> String {
     let version = clean(&s.version);
     let up = span(s.uptime_s);
     let mut text = format!("{} is {}, pams-agent {version}, epoch {}, up {up}\n\n", clean(&s.name), s.peer, s.epoch);
-    text += &pairs(vec![
+    let mut rows = vec![
         ("Presence", presence(&s.presence)),
         ("Home", home(&s.home)),
         ("Reports", format!("{} records wait for the home, {} were dropped", s.home.backlog, s.home.shed)),
         ("Buddies", tally(&s.buddies)),
         ("Connections", s.connections.to_string()),
-    ]);
+    ];
+    rows.extend((!s.addresses.is_empty()).then(|| ("Addresses", addresses(s))));
+    rows.extend(s.slept.as_ref().map(|slept| ("Slept", slept_for(slept))));
+    rows.extend(s.configuration.as_ref().and_then(configuration).map(|told| ("Configuration", told)));
+    text += &pairs(rows);
     text.push('\n');
     text += &transactions(s.ledgers.iter().map(|l| (l.kind.as_str(), l.ledger)));
     paint(&text, colour)
+}
+
+fn addresses(s: &Status) -> String {
+    let told = list(&s.addresses);
+    s.moved.as_ref().map_or_else(|| told.clone(), |m| format!("{told}, since {}", time(m.at_ms / 1_000)))
+}
+
+fn slept_for(s: &Sleep) -> String {
+    let why = if s.suspended { "its host was suspended" } else { "its process was stopped, or the host too busy" };
+    format!("for {} at {}: {why}; nothing was concluded from that silence", span(s.for_s), time(s.from_ms / 1_000))
+}
+
+/// Nothing where all is as it should be.
+fn configuration(s: &Standing) -> Option<String> {
+    let error = s
+        .error
+        .as_deref()
+        .map(|e| format!("not read again, that of {} is in force: {}", time(s.success_ms / 1_000), clean(e)));
+    let waits =
+        (!s.restart.is_empty()).then(|| format!("{} take effect at the next start", clean(&s.restart.join(", "))));
+    error.or(waits)
 }
 
 pub fn published(p: &Presence) -> String {

@@ -177,7 +177,7 @@ fn flags_set_keys_and_add_to_lists() {
         "pams-agent --name x --http off --buddy {id}@beta:1 --buddy {} --overlay a/b --socket /tmp/s --ready-json",
         sample::peer(3)
     );
-    let Ok(Plan::Run { config, join, ready_json }) = plan(&line) else { panic!("{:?}", plan(&line)) };
+    let Ok(Plan::Run { config, read: _, join, ready_json }) = plan(&line) else { panic!("{:?}", plan(&line)) };
     assert_eq!((config.label().as_str(), config.http, ready_json, join), ("x", crate::config::Http::Off, true, None));
     assert_eq!(config.buddy.iter().map(|b| b.id).collect::<Vec<_>>(), [id, sample::peer(3)]);
     assert_eq!((config.overlays.as_slice(), config.socket_path()), (&["a/b".to_owned()][..], PathBuf::from("/tmp/s")));

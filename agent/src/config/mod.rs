@@ -173,6 +173,7 @@ impl Daemon for Config {
     const ENV_PREFIX: &'static str = "PAMS_AGENT";
     /// The token is a secret and used once, so it is no key of a file.
     const OTHER_VARIABLES: &'static [&'static str] = &["JOIN"];
+    const FIXED: &'static [&'static str] = &["data_dir", "listen", "http", "socket"];
 
     fn check(&self) -> Result<(), Flaw> {
         if let Some(name) = &self.name {

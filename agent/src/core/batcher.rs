@@ -71,6 +71,16 @@ impl Batcher {
     /// Takes a record; says how many old ones it had to shed.
     pub fn record(&mut self, record: Record) -> u64 {
         self.records.push_back(record);
+        self.trim()
+    }
+
+    /// Keeps so many records from now on; says how many old ones it had to shed.
+    pub fn resize(&mut self, records_max: usize) -> u64 {
+        self.records_max = records_max;
+        self.trim()
+    }
+
+    fn trim(&mut self) -> u64 {
         let over = self.records.len().saturating_sub(self.records_max);
         self.records.drain(..over);
         self.shed += over as u64;

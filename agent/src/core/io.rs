@@ -1,5 +1,7 @@
 //! All that can happen to an agent's core, and all that it can ask for.
 
+use std::{net::SocketAddr, time::Duration};
+
 use pams_shared::{
     frame::{Ping, Pong, Profile, Report, ReportAck, Roster, Terms},
     id::{Correlator, PeerId, ServerId},
@@ -7,6 +9,8 @@ use pams_shared::{
     record::{Record, Why},
     status::{Liveness, Presence, Status},
 };
+
+use super::AgentConfig;
 
 /// Numbers the connections to peers, so that news of an old one is told from news of the present one.
 pub type LinkId = u64;
@@ -68,6 +72,15 @@ pub enum Input {
         from: Option<PeerId>,
         label: &'static str,
     },
+    /// We did not run for `stopped` of monotonic time, and the host was suspended for `suspended` beside that.
+    Slept {
+        stopped: Duration,
+        suspended: Duration,
+    },
+    /// The host's addresses changed; where this peer can be called now.
+    Moved {
+        addresses: Vec<SocketAddr>,
+    },
     Home(HomeInput),
     Command(Command),
 }
@@ -106,6 +119,8 @@ pub enum Command {
         peer: PeerId,
         token: u64,
     },
+    /// Go on with another configuration.
+    Reconfigure(Box<AgentConfig>),
     /// Close what is open, report what there is, say goodbye.
     Shutdown,
 }
@@ -134,6 +149,14 @@ pub enum Output {
         profile: Profile,
     },
     Report(Report),
+    /// Close the connection with this peer; it is called again when there is something to send.
+    HangUp {
+        peer: PeerId,
+    },
+    /// Connect with the home anew, at once.
+    Rejoin {
+        why: Why,
+    },
     /// To all consumers.
     Record(Record),
     Pinged {
@@ -207,6 +230,15 @@ pub enum Notice {
     RosterCame {
         peers: usize,
     },
+    /// We did not run for so long; `suspended`: nor did the host.
+    Slept {
+        gap: Duration,
+        suspended: bool,
+    },
+    /// The host's addresses changed.
+    Moved {
+        addresses: Vec<SocketAddr>,
+    },
     /// The roster names this very peer; that buddy is left out.
     RosterNamesSelf,
     FrameRejected {
@@ -238,6 +270,8 @@ impl Notice {
             Notice::HomeDown { .. } => "home_down",
             Notice::ClockOffset { .. } => "clock_offset",
             Notice::RosterCame { .. } => "roster_came",
+            Notice::Slept { .. } => "slept",
+            Notice::Moved { .. } => "moved",
             Notice::RosterNamesSelf => "roster_names_self",
             Notice::FrameRejected { .. } => "frame_rejected",
             Notice::SilentCaller => "silent_caller",
@@ -245,7 +279,7 @@ impl Notice {
         }
     }
 
-    pub const LABELS: [&'static str; 19] = [
+    pub const LABELS: &'static [&'static str] = &[
         "liveness_changed",
         "status_changed",
         "late",
@@ -261,6 +295,8 @@ impl Notice {
         "home_down",
         "clock_offset",
         "roster_came",
+        "slept",
+        "moved",
         "roster_names_self",
         "frame_rejected",
         "silent_caller",

@@ -7,6 +7,7 @@ mod batcher;
 mod home;
 mod io;
 mod roster;
+mod upheaval;
 mod view;
 
 use std::{collections::VecDeque, time::Duration};
@@ -25,6 +26,7 @@ use batcher::Batcher;
 use home::Home;
 pub use io::{Command, HomeInput, Input, LinkId, Notice, Output};
 use roster::{CONTACTS_MAX, Reach, Roster};
+pub use upheaval::{Move, Sleep};
 pub use view::{BuddyView, HomeView, LedgerView, View};
 
 /// Clocks that differ by more are told of.
@@ -102,6 +104,9 @@ pub struct Agent {
     last: std::collections::BTreeMap<PeerId, Record>,
     /// When an offset of whose clock was told, and which.
     clocks_told: std::collections::BTreeMap<uuid::Uuid, (Moment, i64)>,
+    /// The last time that it did not run.
+    sleep: Option<Sleep>,
+    moved: Option<Move>,
     changes: Vec<Change>,
     out: VecDeque<Output>,
     draining: bool,
@@ -123,6 +128,8 @@ impl Agent {
             home: Home::default(),
             last: Default::default(),
             clocks_told: Default::default(),
+            sleep: None,
+            moved: None,
             changes: Vec::new(),
             out: VecDeque::new(),
             draining: false,
@@ -157,6 +164,8 @@ impl Agent {
             Input::Goodbye { peer } => self.watcher.left(now, peer, &mut self.changes),
             Input::Resolved { peer, found } => self.resolved(now, peer, found),
             Input::FrameRejected { from, label } => self.notice(Notice::FrameRejected { from, label }),
+            Input::Slept { stopped, suspended } => self.slept(now, stopped, suspended),
+            Input::Moved { addresses } => self.moved(now, addresses),
             Input::Home(input) => self.home(now, input),
             Input::Command(command) => self.command(now, command),
         }
@@ -311,9 +320,10 @@ impl Agent {
                 }
             }
             Command::Ping { peer, token } => self.ping(now, peer, Purpose::Asked { token }),
+            Command::Reconfigure(config) => self.reconfigure(now, *config),
             Command::Shutdown => {
                 self.draining = true;
-                while let Some((record, purpose)) = self.pool.abandon() {
+                while let Some((record, purpose)) = self.pool.abandon(Reason::Shutdown) {
                     self.ended(now, record, purpose);
                 }
                 self.batcher.drain();
@@ -441,6 +451,9 @@ const fn missed_text(reason: Reason) -> &'static str {
         Reason::Clock => "a certificate was not accepted because one of the clocks is off",
         Reason::Shutdown => "this agent is stopping",
         Reason::Crash => "the agent died while it was in flight",
+        Reason::Stalled => {
+            "this agent did not run while it was in flight: its host was suspended, or the process stopped"
+        }
     }
 }
 

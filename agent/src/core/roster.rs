@@ -63,6 +63,28 @@ impl Roster {
         contact.addresses = addresses;
     }
 
+    /// No buddy any more; the pings that waited for a connection with it. Who has a connection stays until that ends.
+    pub fn remove_buddy(&mut self, peer: PeerId) -> Vec<Correlator> {
+        let Some(contact) = self.contacts.get_mut(&peer) else { return Vec::new() };
+        contact.buddy = false;
+        contact.name = None;
+        contact.addresses.clear();
+        std::mem::take(&mut contact.held)
+    }
+
+    pub fn is_connected(&self, peer: PeerId) -> bool {
+        self.contacts.get(&peer).is_some_and(|c| matches!(c.link, Link::Up(_)))
+    }
+
+    /// All that have a connection.
+    pub fn connected(&self) -> Vec<(PeerId, LinkId)> {
+        let up = |(peer, contact): (&PeerId, &Contact)| match contact.link {
+            Link::Up(link) => Some((*peer, link)),
+            _ => None,
+        };
+        self.contacts.iter().filter_map(up).collect()
+    }
+
     pub fn contact(&self, peer: PeerId) -> Option<&Contact> {
         self.contacts.get(&peer)
     }

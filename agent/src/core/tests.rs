@@ -9,6 +9,8 @@ use pams_shared::{
 
 use super::*;
 
+mod upheaval;
+
 const A: PeerId = PeerId::from_bytes([0xA; 16]);
 const B: PeerId = PeerId::from_bytes([0xB; 16]);
 const S: ServerId = ServerId::from_bytes([0x5; 16]);
@@ -89,6 +91,8 @@ impl Run {
                 Err(why) => format!("pinged {token} {}", why.reason.as_str()),
             },
             Output::Published(p) => format!("published {}", p.status.as_str()),
+            Output::HangUp { .. } => "hang_up".into(),
+            Output::Rejoin { .. } => "rejoin".into(),
             Output::Goodbye => "goodbye".into(),
             Output::Notice(Notice::Liveness { to, .. }) => to.as_str().into(),
             Output::Notice(Notice::Status { to, .. }) => to.as_str().into(),

@@ -1,6 +1,6 @@
 //! What the outside may see of the core: plain data for the control socket, the metrics and the terminal.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use pams_shared::{
     id::{PeerId, ServerId},
@@ -10,7 +10,7 @@ use pams_shared::{
 };
 use serde::Serialize;
 
-use super::{Agent, missed_text, roster::Link};
+use super::{Agent, Move, Sleep, missed_text, roster::Link};
 
 #[derive(Clone, Debug, Serialize)]
 pub struct View {
@@ -22,6 +22,16 @@ pub struct View {
     pub ledgers: Vec<LedgerView>,
     /// Connections to peers at present.
     pub links: usize,
+    /// What people call this peer.
+    pub name: String,
+    /// Where it says that it can be called.
+    pub addresses: Vec<SocketAddr>,
+    /// The last time that it did not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slept: Option<Sleep>,
+    /// The last time that the host's addresses changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Move>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -106,6 +116,10 @@ impl Agent {
             buddies: self.watcher.buddies().map(|(peer, _)| self.buddy_view(now, peer)).collect(),
             ledgers: self.pool.ledgers().into_iter().map(|(kind, ledger)| LedgerView { kind, ledger }).collect(),
             links: self.roster.links(),
+            name: self.profile.name.clone(),
+            addresses: self.profile.addresses.clone(),
+            slept: self.sleep,
+            moved: self.moved,
         }
     }
 

@@ -26,7 +26,7 @@ pams_shared::catalogue! {
         "Answers that came after the deadline; the transactions stay aborted."));
     DUPLICATE = by(&["kind"], KINDS, counter("pams_agent_transactions_duplicate_total",
         "Answers that came again."));
-    REASONS = held(by(&["kind", "reason"], "2 kinds x 7 reasons", counter("pams_agent_transaction_reasons_total",
+    REASONS = held(by(&["kind", "reason"], "2 kinds x 8 reasons", counter("pams_agent_transaction_reasons_total",
         "Transactions that did not end well, by reason.")));
     TOTAL = by(&["kind"], "2 kinds", histogram("pams_agent_transaction_seconds",
         "Time of good transactions from opening to closing."));
@@ -65,7 +65,7 @@ pams_shared::catalogue! {
         "When this agent's certificate runs out, as a unix time; renewal begins 8 hours earlier.");
 
     // What goes wrong.
-    NOTICES = held(by(&["notice"], "19 notices", counter("pams_agent_notices_total",
+    NOTICES = held(by(&["notice"], "one for each notice", counter("pams_agent_notices_total",
         "What an operator may want to know of, by what it is.")));
     REJECTED = held(by(&["reason"], "7 reasons", counter("pams_agent_frames_rejected_total",
         "Frames that were refused; unknown_kind are those of newer versions.")));
@@ -82,6 +82,10 @@ pams_shared::catalogue! {
     STAMPS_SHED = counter("pams_agent_stamps_shed_total", "Moments of sending that were lost to a full queue; those pings have no split.");
 
     // The program.
+    RELOADED = gauge("pams_agent_config_last_reload_successful",
+        "1 if the configuration was good when it was read last, at the start or since; 0: an older one is in force.");
+    RELOADED_AT = seconds("pams_agent_config_last_reload_success_timestamp_seconds",
+        "When the configuration was read well for the last time, as a unix time.");
     BUILD = by(&["version"], ONE, Metric { unit: "info", ..gauge("pams_agent_build_info", "1, with the version as a label.") });
     START = seconds("pams_agent_start_time_seconds", "When this agent started, as a unix time.");
     CPU = Metric { unit: "seconds", ..counter("pams_agent_process_cpu_seconds_total",

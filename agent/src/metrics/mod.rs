@@ -6,7 +6,10 @@
 mod catalogue;
 mod snapshot;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
@@ -28,7 +31,7 @@ const REJECTED_ELSE: [&str; 3] = ["misplaced", "hello", OTHER];
 const CONSUMERS: [&str; 2] = ["tap", OTHER];
 const OTHER: &str = "other";
 /// Those of [`Reason::ALL`] that an agent can give: a crash is booked by the home.
-const REASONS_HERE: [Reason; 7] = [
+const REASONS_HERE: [Reason; 8] = [
     Reason::NoAnswer,
     Reason::NotSent,
     Reason::Cancelled,
@@ -36,6 +39,7 @@ const REASONS_HERE: [Reason; 7] = [
     Reason::Certificate,
     Reason::Clock,
     Reason::Shutdown,
+    Reason::Stalled,
 ];
 /// What is observed of each kind: the acknowledgement of a report has no stamps of its own.
 const STAGES: [(Kind, &[Stage]); 2] = [(Kind::Ping, &Stage::EXCHANGE), (Kind::Report, &[Stage::Queued])];
@@ -46,7 +50,7 @@ const STAGES: [(Kind, &[Stage]); 2] = [(Kind::Ping, &Stage::EXCHANGE), (Kind::Re
 pub struct Metrics {
     held: Held,
     scrape: PrometheusHandle,
-    per_peer_max: usize,
+    per_peer_max: AtomicUsize,
 }
 
 /// What a scrape shows beside the core's view.
@@ -57,6 +61,10 @@ pub struct Extras {
     /// Seconds since 1970; `None`: not joined.
     pub certificate_expires: Option<u64>,
     pub traffic: Traffic,
+    /// The configuration was good when it was read last.
+    pub reload_successful: bool,
+    /// When it was read well for the last time, ms since 1970.
+    pub reload_success_ms: u64,
 }
 
 struct Held {
@@ -83,7 +91,12 @@ impl Metrics {
     /// `per_peer_max` buddies get series of their own.
     pub fn new(per_peer_max: usize) -> Self {
         let recorder = recorder(CATALOGUE).expect("each histogram of the catalogue has buckets; a test says so");
-        Self { held: Held::new(&recorder), scrape: recorder.handle(), per_peer_max }
+        Self { held: Held::new(&recorder), scrape: recorder.handle(), per_peer_max: per_peer_max.into() }
+    }
+
+    /// From the next scrape on.
+    pub fn set_per_peer_max(&self, max: usize) {
+        self.per_peer_max.store(max, Relaxed);
     }
 
     /// A transaction ended.
@@ -132,7 +145,7 @@ impl Metrics {
     /// The whole text of a scrape, in the format of [`pams_shared::expo::CONTENT_TYPE`].
     pub fn render(&self, view: &View, extras: &Extras) -> String {
         let mut text = self.scrape.render();
-        text.push_str(snapshot::write(view, extras, self.per_peer_max).text());
+        text.push_str(snapshot::write(view, extras, self.per_peer_max.load(Relaxed)).text());
         text
     }
 }
@@ -154,7 +167,7 @@ impl Held {
             }
         };
         Self {
-            notices: counters(&NOTICES, &mut Notice::LABELS.into_iter()),
+            notices: counters(&NOTICES, &mut Notice::LABELS.iter().copied()),
             rejected: counters(&REJECTED, &mut FrameError::LABELS.into_iter().chain(REJECTED_ELSE)),
             dropped: counters(&DROPPED, &mut CONSUMERS.into_iter()),
             panics: counter(recorder, &PANICS, &[]),

@@ -9,6 +9,8 @@ use super::*;
 use crate::sample;
 
 const EXTRAS: Extras = Extras {
+    reload_successful: true,
+    reload_success_ms: 1_700_000_000_500,
     started_ms: 1_700_000_000_500,
     certificate_expires: Some(1_700_086_400),
     traffic: Traffic {
@@ -45,12 +47,12 @@ fn what_never_happened_shows_0_and_what_was_not_measured_nothing() {
     let metrics = Metrics::new(64);
     let text = metrics.render(&view, &Extras::default());
     let scraped = parse(&text).unwrap();
-    for label in Notice::LABELS {
+    for label in Notice::LABELS.iter().copied() {
         assert_eq!(scraped.value("pams_agent_notices_total", &[("notice", label)]), Some(0.0));
     }
     for (name, series) in [
         ("pams_agent_frames_rejected_total", 7),
-        ("pams_agent_transaction_reasons_total", 14),
+        ("pams_agent_transaction_reasons_total", 16),
         ("pams_agent_transaction_seconds_count", 2),
         ("pams_agent_stage_seconds_count", 5),
         ("pams_agent_late_seconds_count", 1),

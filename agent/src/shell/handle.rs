@@ -10,7 +10,7 @@ use pams_shared::{
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::View;
+use crate::{config::Config, core::View};
 
 /// Requests that may wait for the loop; beyond, callers wait in turn.
 const REQUESTS_MAX: usize = 256;
@@ -40,6 +40,11 @@ pub(crate) enum Request {
     FetchDirect {
         peer: PeerId,
         answer: oneshot::Sender<Option<Result<Entry, Why>>>,
+    },
+    /// Go on with another configuration.
+    Reconfigure {
+        config: Box<Config>,
+        answer: oneshot::Sender<()>,
     },
     FetchFromHome {
         peer: PeerId,
@@ -84,6 +89,11 @@ impl Handle {
     /// One ping now; gives its record, or why there was no answer.
     pub async fn ping(&self, peer: PeerId) -> Result<Result<Record, Why>, Ended> {
         self.ask(|answer| Request::Ping { peer, answer }).await
+    }
+
+    /// Goes on with another configuration, as far as a running agent can: it does not listen elsewhere, nor move its data.
+    pub async fn reconfigure(&self, config: Config) -> Result<(), Ended> {
+        self.ask(|answer| Request::Reconfigure { config: Box::new(config), answer }).await
     }
 
     /// Asks the peer itself for its entry, calling it if need be, else the home.

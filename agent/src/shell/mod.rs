@@ -6,14 +6,18 @@
 mod cluster;
 mod credentials;
 pub mod handle;
+pub mod interfaces;
 mod join;
 mod keep;
 mod link;
 pub mod local;
+mod pulse;
+pub mod reload;
 mod start;
 mod uplink;
+mod whole;
 
-use std::{collections::HashMap, future::Future, time::Duration};
+use std::{collections::HashMap, future::Future, net::SocketAddr, time::Duration};
 
 use pams_shared::{
     clock::Clock,
@@ -23,10 +27,11 @@ use pams_shared::{
     record::{Reason, Record, Why},
     socket::Sent,
     status::Liveness,
+    supervisor::Supervisor,
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{sleep_until, timeout},
+    time::{MissedTickBehavior, sleep_until, timeout},
 };
 
 use crate::{
@@ -35,6 +40,7 @@ use crate::{
 };
 use handle::Request;
 use link::{GOODBYE, LinkEvent, Links};
+use pulse::{BEAT, Pulse};
 pub use start::{Options, Ready, Running, run, start};
 use uplink::{UplinkEvent, UplinkRequest};
 
@@ -46,6 +52,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
 const NEVER: Moment = Moment::new(u64::MAX, 0);
 /// How often metrics are tidied and finished tasks taken away.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Between heartbeats that nobody waits for.
+const NO_HEARTBEAT: Duration = Duration::from_secs(86_400);
 
 /// The loop and all it owns.
 struct Shell {
@@ -63,9 +71,25 @@ struct Shell {
     /// Where finished transactions go beside the metrics and the home.
     tap: Option<mpsc::Sender<Record>>,
     keep: keep::Keep,
+    supervisor: std::sync::Arc<Supervisor>,
+    pulse: Pulse,
+    moves: mpsc::Receiver<interfaces::Moved>,
+    place: Place,
     asked: HashMap<u64, oneshot::Sender<Result<Record, Why>>>,
     token: u64,
     leaving: bool,
+}
+
+/// Where this agent is in the network, as far as its configuration leaves that open.
+struct Place {
+    /// Servers that are tried.
+    homes: Vec<String>,
+    /// Those among them that the join token named.
+    token_homes: Vec<String>,
+    /// Own addresses, as found out.
+    found: Vec<SocketAddr>,
+    /// The configuration names addresses; what is found out does not matter.
+    advertised: bool,
 }
 
 impl Shell {
@@ -73,6 +97,11 @@ impl Shell {
     async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
         let mut upkeep = tokio::time::interval(UPKEEP);
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Sent by the loop itself, so that one that hangs sends none.
+        let mut heartbeat = tokio::time::interval(self.supervisor.heartbeat_every().unwrap_or(NO_HEARTBEAT));
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.drain();
         // One timer, set anew only when the deadline moves: making one for each turn would cost more than the turn.
         let sleep = sleep_until(self.deadline());
@@ -87,8 +116,11 @@ impl Shell {
                 // end; deadlines need no turn of their own, as the core looks at them with each input.
                 biased;
                 () = &mut shutdown => self.handle(Input::Command(Command::Shutdown)),
+                _ = beat.tick() => self.look(),
+                _ = heartbeat.tick() => self.supervisor.heartbeat(),
                 Some(sent) = self.sent.recv() => self.sent(sent),
                 _ = upkeep.tick() => self.upkeep(),
+                Some(moved) = self.moves.recv() => self.moved(moved),
                 Some(event) = self.uplink_events.recv() => self.uplink_event(event),
                 Some(request) = self.requests.recv() => self.request(request),
                 Some(incoming) = self.calls.recv() => self.call(incoming),
@@ -104,6 +136,7 @@ impl Shell {
     }
 
     fn handle(&mut self, input: Input) {
+        self.look();
         self.core.handle(Clock.now(), input);
         self.drain();
     }
@@ -181,6 +214,10 @@ impl Shell {
                 self.asked.insert(self.token, answer);
                 self.handle(Input::Command(Command::Ping { peer, token: self.token }));
             }
+            Request::Reconfigure { config, answer } => {
+                self.reconfigure(*config);
+                let _ = answer.send(());
+            }
             Request::FetchDirect { peer, answer } => self.links.fetch(peer, answer),
             Request::FetchFromHome { peer, answer } => self.ask_home(UplinkRequest::Fetch { peer, answer }),
         }
@@ -200,6 +237,8 @@ impl Shell {
                 Output::Resolve { peer } => self.ask_home(UplinkRequest::Resolve { peer }),
                 Output::Greet { attach, profile } => self.ask_home(UplinkRequest::Greet { attach, profile }),
                 Output::Report(report) => self.ask_home(UplinkRequest::Report(report)),
+                Output::HangUp { peer } => self.links.hang_up(peer),
+                Output::Rejoin { why } => self.ask_home(UplinkRequest::Rejoin(why)),
                 Output::Record(record) => self.consume(record),
                 Output::Pinged { token, result } => {
                     if let Some(answer) = self.asked.remove(&token) {
@@ -255,6 +294,7 @@ impl Shell {
     }
 
     fn upkeep(&mut self) {
+        self.tell_supervisor();
         self.metrics.upkeep();
         for _ in 0..self.links.reap() {
             self.metrics.panicked();
@@ -302,6 +342,11 @@ fn log(notice: &Notice) {
         Notice::Shed { records } => warn!(records, "backlog full: oldest records dropped"),
         Notice::ClockOffset { who, ms } => warn!(%who, offset_ms = ms, "its clock and ours differ: check NTP on both"),
         Notice::RosterCame { peers } => info!(peers, "the home says whom to watch"),
+        Notice::Slept { gap, suspended: true } => {
+            warn!(?gap, "the host was suspended; silence before now says nothing")
+        }
+        Notice::Slept { gap, .. } => warn!(?gap, "the agent did not run for a while; silence before now says nothing"),
+        Notice::Moved { addresses } => info!(?addresses, "the host's addresses changed"),
         Notice::RosterNamesSelf => warn!("the roster names this very peer; that line is ignored"),
         Notice::PoolFull { peer } => warn!(%peer, "ping not opened: too many transactions in flight"),
         Notice::AnswersOverrun { peer } => warn!(%peer, "ping not answered: too many answers wait"),

@@ -11,27 +11,34 @@ use std::{
 use anyhow::{Context, bail};
 use pams_shared::{
     clock::Clock,
+    config::Changes,
     control,
     id::{Minter, PeerId},
     identity::{self, AgentIdentity},
-    quic,
+    logs, quic,
     record::Record,
+    reload::{Read, ReloadError, Reloader},
     serve::serve,
     socket::{Socket, reachable},
+    supervisor::Supervisor,
 };
 use tokio::{
+    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
 };
 
 use super::{
-    Shell,
+    Place, Shell,
     credentials::Credentials,
     handle::Handle,
+    interfaces::{self, Interfaces},
     join::join,
     keep::{self, Keep},
     link::{Links, Me},
     local::{BOUNDS, Local},
+    pulse::Pulse,
+    reload::Reloading,
     uplink::{self, Uplink},
 };
 use crate::{
@@ -62,6 +69,14 @@ pub struct Options {
     pub tap: Option<mpsc::Sender<Record>>,
     /// Slows every pong down, as a busy peer would; for tests and the demo.
     pub answer_after: Duration,
+    /// Reads the configuration again; without it a reload is refused.
+    pub read: Option<Read<Config>>,
+    /// The service manager; by default none.
+    pub supervisor: Arc<Supervisor>,
+    /// Changes the log with the configuration.
+    pub logs: Option<logs::Switch>,
+    /// Tells the host's addresses; by default its interfaces are asked.
+    pub interfaces: Option<Interfaces>,
 }
 
 /// Where a started agent is to be found.
@@ -80,12 +95,20 @@ pub struct Running {
     /// The UDP socket, for its counters and the emulated network.
     pub udp: Arc<Socket>,
     stop: watch::Sender<bool>,
+    reloading: Arc<Reloading>,
+    supervisor: Arc<Supervisor>,
     tasks: JoinSet<()>,
 }
 
 impl Running {
+    /// Reads the configuration again, and goes on with what of it can take effect now.
+    pub async fn reload(&self) -> Result<Changes, ReloadError> {
+        self.reloading.reload().await
+    }
+
     /// Reports what is open, says goodbye, and ends. Then the port is free, unless somebody else holds `udp`.
     pub async fn stop(mut self) {
+        self.supervisor.stopping();
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
         // QUIC's own task lets go of the socket a little after the last connection, and tells nobody.
@@ -106,12 +129,17 @@ impl Running {
     }
 }
 
-/// Runs an agent until `shutdown`.
+/// Runs an agent until `shutdown`. On SIGHUP it reads its configuration again.
 pub async fn run(config: Config, options: Options, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let mut running = start(config, options).await?;
-    tokio::select! {
-        () = shutdown => {}
-        error = running.ended() => return Err(error),
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            error = running.ended() => return Err(error),
+            Some(()) = hangup.recv() => drop(running.reload().await), // it has logged how that went
+        }
     }
     tracing::info!("stopping");
     running.stop().await;
@@ -144,7 +172,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let to_peers = quic::client_config(client.clone(), quic::peer_transport())?;
     let to_home = quic::client_config(client, quic::home_transport())?;
 
-    let homes = homes(&config, &identity)?;
+    let token_homes: Vec<String> = identity.homes().iter().map(ToString::to_string).collect();
+    let homes = homes(&config, &token_homes)?;
     let (peer, epoch) = (identity.peer_id(), identity.epoch());
     let me = Arc::new(Me { peer, epoch, domain: domain.into(), software: SOFTWARE.into(), capabilities: 0 });
     let seed = identity::seed()?;
@@ -156,9 +185,16 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let started_ms = Clock.now().wall_ms();
     let extras = {
         let (credentials, udp) = (credentials.clone(), udp.clone());
-        move || Extras { started_ms, certificate_expires: credentials.expires(), traffic: udp.traffic() }
+        move || Extras {
+            started_ms,
+            certificate_expires: credentials.expires(),
+            traffic: udp.traffic(),
+            ..Extras::default()
+        }
     };
-    let local = Local::new(handle.clone(), metrics.clone(), &name, extras);
+    let reloader = Reloader::new(config.clone(), options.read, options.supervisor.clone());
+    let reloading = Arc::new(Reloading::new(reloader, handle.clone(), options.logs));
+    let local = Local::new(handle.clone(), metrics.clone(), reloading.clone(), extras);
     let (stopped, stop) = watch::channel(false);
     let http = listen(&config, local, &metrics, &stop, &mut tasks).await?;
 
@@ -180,7 +216,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
         endpoint: endpoint.clone(),
         client: to_home,
         credentials,
-        homes,
+        homes: homes.clone(),
         events: uplink_tell,
         requests: uplink_inbox,
         minter: Minter::new(identity::seed()?),
@@ -193,6 +229,9 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     });
     let (call, calls) = mpsc::channel(CALLS_MAX);
     tasks.spawn(accept(endpoint.clone(), call));
+    let (move_tell, moves) = mpsc::channel(1);
+    let interfaces = options.interfaces.unwrap_or_else(|| Arc::new(interfaces::addresses));
+    tasks.spawn(interfaces::watch(interfaces, bound, homes.clone(), move_tell));
     let keep = Keep::start(&config.data_dir, &mut tasks);
     let shell = Shell {
         core,
@@ -207,6 +246,10 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
         metrics,
         tap: options.tap,
         keep,
+        supervisor: options.supervisor.clone(),
+        pulse: Pulse::new(Clock.now(), Clock.suspended()),
+        moves,
+        place: Place { homes, token_homes, found, advertised: !config.advertise.is_empty() },
         asked: Default::default(),
         token: 0,
         leaving: false,
@@ -217,7 +260,9 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     if let Some(tell) = options.ready {
         tell(&ready);
     }
-    Ok(Running { ready, handle, udp, stop: stopped, tasks })
+    // A home is not waited for: buddies are watched and answered without one.
+    options.supervisor.ready();
+    Ok(Running { ready, handle, udp, stop: stopped, reloading, supervisor: options.supervisor, tasks })
 }
 
 /// Passes calls on until the endpoint is closed or the loop is gone.
@@ -230,11 +275,11 @@ async fn accept(endpoint: quinn::Endpoint, calls: mpsc::Sender<quinn::Incoming>)
 }
 
 /// The servers to try: those of the configuration, then those that the token named.
-fn homes(config: &Config, identity: &AgentIdentity) -> anyhow::Result<Vec<String>> {
+pub(super) fn homes(config: &Config, token_homes: &[String]) -> anyhow::Result<Vec<String>> {
     let mut homes: Vec<String> = config.homes.iter().map(ToString::to_string).collect();
-    for home in identity.homes().iter().map(ToString::to_string) {
-        if !homes.contains(&home) {
-            homes.push(home);
+    for home in token_homes {
+        if !homes.contains(home) {
+            homes.push(home.clone());
         }
     }
     if homes.is_empty() {
@@ -277,7 +322,7 @@ async fn stopping(mut stop: watch::Receiver<bool>) {
 }
 
 /// Where others can call us: what the socket is bound to, else the address that this host has towards its home. No packet is sent.
-async fn own_addresses(bound: SocketAddr, homes: &[String]) -> Vec<SocketAddr> {
+pub(super) async fn own_addresses(bound: SocketAddr, homes: &[String]) -> Vec<SocketAddr> {
     if !bound.ip().is_unspecified() {
         return vec![bound];
     }

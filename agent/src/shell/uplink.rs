@@ -67,6 +67,10 @@ pub enum UplinkRequest {
         peer: PeerId,
         answer: oneshot::Sender<Result<Option<Entry>, Why>>,
     },
+    /// Connect anew, now.
+    Rejoin(Why),
+    /// Servers to try from now on, one at least. The present one is left only if it is not among them.
+    Homes(Vec<String>),
     /// Say goodbye when all is written, and end.
     Goodbye,
 }
@@ -87,7 +91,17 @@ pub struct Uplink {
 enum End {
     /// We said goodbye, or the loop is gone.
     Done,
+    /// The next try is at once.
+    Again(Why),
     Lost(Why),
+}
+
+/// How a wait for the next try ended.
+enum Idle {
+    Over,
+    /// Something changed: the next try is now.
+    Hurry,
+    End,
 }
 
 /// Questions to the home that are under way.
@@ -112,32 +126,47 @@ impl Asked {
 impl Uplink {
     /// Runs until Goodbye or until the loop is gone.
     pub async fn run(mut self) {
-        let mut pause = RETRY_FIRST;
-        for address in self.homes.clone().iter().cycle() {
-            let why = match self.session(address, &mut pause).await {
+        let (mut pause, mut turn) = (RETRY_FIRST, 0);
+        loop {
+            let Some(address) = self.homes.get(turn % self.homes.len().max(1)).cloned() else { return };
+            let (why, again) = match self.session(&address, &mut pause).await {
                 End::Done => return,
-                End::Lost(why) => why,
+                End::Again(why) => (why, true),
+                End::Lost(why) => (why, false),
             };
             if self.events.send(UplinkEvent::Down { why: why.clone() }).await.is_err() {
                 return;
             }
-            let jitter = self.minter.below(pause.as_millis() as u64 / 3 + 1);
-            if self.idle(pause - Duration::from_millis(jitter), &why).await {
-                return;
+            if again {
+                // The same one, unless it is no longer to be tried.
+                turn = self.homes.iter().position(|h| *h == address).unwrap_or(0);
+                pause = RETRY_FIRST;
+                continue;
             }
-            pause = (pause * 2).min(RETRY_LAST);
+            let jitter = self.minter.below(pause.as_millis() as u64 / 3 + 1);
+            match self.idle(pause - Duration::from_millis(jitter), &why).await {
+                Idle::End => return,
+                Idle::Hurry => pause = RETRY_FIRST,
+                Idle::Over => pause = (pause * 2).min(RETRY_LAST),
+            }
+            turn += 1;
         }
     }
 
-    /// Waits for the next try; whoever asks meanwhile is told why there is no answer. `true`: end.
-    async fn idle(&mut self, pause: Duration, why: &Why) -> bool {
+    /// Waits for the next try; whoever asks meanwhile is told why there is no answer.
+    async fn idle(&mut self, pause: Duration, why: &Why) -> Idle {
         let sleep = tokio::time::sleep(pause);
         tokio::pin!(sleep);
         loop {
             tokio::select! {
-                () = &mut sleep => return false,
+                () = &mut sleep => return Idle::Over,
                 request = self.requests.recv() => match request {
-                    None | Some(UplinkRequest::Goodbye) => return true,
+                    None | Some(UplinkRequest::Goodbye) => return Idle::End,
+                    Some(UplinkRequest::Rejoin(_)) => return Idle::Hurry,
+                    Some(UplinkRequest::Homes(homes)) => {
+                        self.homes = homes;
+                        return Idle::Hurry;
+                    }
                     Some(request) => self.refuse(request, why).await,
                 },
             }
@@ -152,7 +181,7 @@ impl Uplink {
         };
         match self.greet(&connection).await {
             Ok((send, receive)) => {
-                let end = self.session_on(&connection, send, receive).await;
+                let end = self.session_on(address, &connection, send, receive).await;
                 // Two that take each other's place again and again do so less and less often.
                 if is_superseded(&connection) {
                     return lost(Reason::Refused, SUPERSEDED);
@@ -170,15 +199,16 @@ impl Uplink {
     /// From the answer to Hello until the connection ends.
     async fn session_on(
         &mut self,
+        address: &str,
         connection: &Connection,
         send: quinn::SendStream,
         receive: quinn::RecvStream,
     ) -> End {
         let mut asked = Asked::default();
-        let end = self.work(connection, send, receive, &mut asked).await;
+        let end = self.work(address, connection, send, receive, &mut asked).await;
         match &end {
             End::Done => connection.close(close::GOODBYE.into(), GOODBYE),
-            End::Lost(why) => {
+            End::Lost(why) | End::Again(why) => {
                 // What ended it is still to be read from it, so it is closed only if it lives.
                 if connection.close_reason().is_none() {
                     connection.close(close::DONE.into(), b"");
@@ -236,6 +266,7 @@ impl Uplink {
 
     async fn work(
         &mut self,
+        address: &str,
         connection: &Connection,
         mut send: quinn::SendStream,
         receive: quinn::RecvStream,
@@ -271,6 +302,15 @@ impl Uplink {
                         asked.tasks.spawn(async move { Some(resolve(&connection, peer).await) });
                     }
                     Some(UplinkRequest::Greet { .. }) => {}
+                    Some(UplinkRequest::Rejoin(why)) => return End::Again(why),
+                    Some(UplinkRequest::Homes(homes)) => {
+                        let stays = homes.iter().any(|h| h == address);
+                        self.homes = homes;
+                        if !stays {
+                            let text = format!("{address} is no home any more: the configuration names others");
+                            return End::Again(Why::new(Reason::Cancelled, text));
+                        }
+                    }
                     Some(UplinkRequest::Goodbye) => {
                         let said = async {
                             quic::write_frame(&mut send, &Frame::Goodbye).await.ok()?;
@@ -305,7 +345,7 @@ impl Uplink {
     }
 
     /// Tells whoever waits that there is no home now. Reports are kept by the core and come again.
-    async fn refuse(&self, request: UplinkRequest, why: &Why) {
+    async fn refuse(&mut self, request: UplinkRequest, why: &Why) {
         match request {
             UplinkRequest::Fetch { answer, .. } => {
                 let _ = answer.send(Err(why.clone()));
@@ -313,7 +353,11 @@ impl Uplink {
             UplinkRequest::Resolve { peer } => {
                 let _ = self.events.send(UplinkEvent::Resolved { peer, found: Err(why.clone()) }).await;
             }
-            UplinkRequest::Greet { .. } | UplinkRequest::Report(_) | UplinkRequest::Goodbye => {}
+            UplinkRequest::Homes(homes) => self.homes = homes,
+            UplinkRequest::Greet { .. }
+            | UplinkRequest::Report(_)
+            | UplinkRequest::Rejoin(_)
+            | UplinkRequest::Goodbye => {}
         }
     }
 

@@ -89,7 +89,7 @@ impl Notice {
     }
 
     /// Every label, so that each counter starts at 0.
-    pub const LABELS: [&'static str; 18] = [
+    pub const LABELS: &'static [&'static str] = &[
         "replayed",
         "gap",
         "resumed",

@@ -69,7 +69,7 @@ pams_shared::catalogue! {
          root is not."));
 
     // What goes wrong.
-    NOTICES = held(by(&["notice"], "18 notices", counter("pams_server_notices_total",
+    NOTICES = held(by(&["notice"], "one for each notice", counter("pams_server_notices_total",
         "What an operator may want to know of, by what it is; those that tell of many count as many.")));
     REJECTED = held(by(&["reason"], "9 reasons", counter("pams_server_frames_rejected_total",
         "Frames that were refused; unknown_kind are those of newer versions.")));

@@ -220,7 +220,7 @@ impl Held {
             [ISSUED].into_iter().chain(refusals.iter().map(|(_, label)| *label)).collect::<Vec<_>>()
         };
         Self {
-            notices: counters(&NOTICES, &Notice::LABELS),
+            notices: counters(&NOTICES, Notice::LABELS),
             events: counters(&EVENTS, &What::ALL.map(What::as_str)),
             joins: counters(&JOINS, &results(&REFUSALS)),
             renewals: counters(&RENEWALS, &results(&REFUSALS[RENEWAL_REFUSALS..])),

@@ -225,6 +225,8 @@ impl World {
                 }
             }
             Output::Record(_) | Output::Pinged { .. } | Output::Notice(_) => {}
+            // Only of an agent that slept, moved or was configured anew.
+            Output::HangUp { .. } | Output::Rejoin { .. } => {}
         }
     }
 

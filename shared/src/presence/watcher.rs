@@ -9,6 +9,9 @@
 //! gone, and a buddy that fell silent, cut off before or not, is gone at the latest `interval` + 10 % + `patience` after it
 //! was last heard, or at the third miss.
 //!
+//! Who did not run for a while has heard nothing for want of listening: after [`Watcher::doubt`] misses and silence count
+//! from then on (the "local health" of Lifeguard, arXiv:1707.00788, in its simplest form).
+//!
 //! `left` is the buddy's own word, and what it sent before may arrive after it. So it ends with another start of the buddy,
 //! or with the answer to a ping that was opened since; anything else heard only hastens that ping.
 
@@ -50,6 +53,8 @@ pub struct Watcher {
     config: WatcherConfig,
     buddies: BTreeMap<PeerId, Buddy>,
     due: BTreeSet<(Moment, PeerId)>,
+    /// Since when we run without a stall; silence before it proves nothing.
+    awake: Option<Moment>,
 }
 
 /// One watched peer and what is concluded of it.
@@ -103,7 +108,7 @@ pub enum Change {
 
 impl Watcher {
     pub fn new(config: WatcherConfig) -> Self {
-        Self { config, buddies: BTreeMap::new(), due: BTreeSet::new() }
+        Self { config, buddies: BTreeMap::new(), due: BTreeSet::new(), awake: None }
     }
 
     /// Begins to watch; `false` if it is watched already.
@@ -136,6 +141,32 @@ impl Watcher {
         let Some(buddy) = self.buddies.remove(&peer) else { return false };
         self.due.remove(&(buddy.due, peer));
         true
+    }
+
+    /// Takes another configuration. Turns that are further off than it has them are drawn anew.
+    pub fn reconfigure(&mut self, now: Moment, config: WatcherConfig, minter: &mut Minter) {
+        self.config = config;
+        let late = |b: &Buddy| b.due > now + self.pause(b) * 11 / 10;
+        let late: Vec<PeerId> = self.buddies.iter().filter(|(_, b)| late(b)).map(|(p, _)| *p).collect();
+        for peer in late {
+            let pause = self.pause(&self.buddies[&peer]);
+            self.reschedule(peer, now + Duration::from_nanos(minter.below(nanos(pause))));
+        }
+    }
+
+    /// We did not run for a while, or were cut off by our own doing: whom we missed meanwhile may be well. Nobody is gone
+    /// before three more misses and a whole silence from now on; all but those that left are asked within a second.
+    pub fn doubt(&mut self, now: Moment, minter: &mut Minter) {
+        self.awake = Some(now);
+        let span = nanos(FIRST_WITHIN.min(self.config.interval));
+        let here: Vec<PeerId> =
+            self.buddies.iter().filter(|(_, b)| b.liveness != Some(Liveness::Left)).map(|(p, _)| *p).collect();
+        for peer in here {
+            if let Some(buddy) = self.buddies.get_mut(&peer) {
+                buddy.unheard = 0;
+            }
+            self.reschedule(peer, now + Duration::from_nanos(minter.below(span)));
+        }
     }
 
     pub fn buddies(&self) -> impl Iterator<Item = (PeerId, &Buddy)> {
@@ -209,7 +240,7 @@ impl Watcher {
 
     /// A ping opened at `opened` was not answered in time.
     pub fn missed(&mut self, now: Moment, peer: PeerId, opened: Moment, reason: Reason, out: &mut Vec<Change>) {
-        let silence = self.silence();
+        let (silence, awake) = (self.silence(), self.awake);
         let Some(buddy) = self.buddies.get_mut(&peer) else { return };
         // Pings opened before the last answer say nothing about now: the answer to a later one has come.
         if buddy.answered_at.is_some_and(|a| a >= opened) {
@@ -224,7 +255,7 @@ impl Watcher {
         if buddy.liveness == Some(Liveness::Left) {
             return;
         }
-        let silent = buddy.heard_at.is_none_or(|h| now.since(h) >= silence);
+        let silent = buddy.heard_at.max(awake).is_none_or(|from| now.since(from) >= silence);
         let gone = buddy.unheard >= MISSED_GONE && silent;
         let verdict = if gone { Liveness::Gone } else { Liveness::Overdue };
         // Gone is not softened by one more miss, only by hearing something.
@@ -332,7 +363,7 @@ mod tests {
     }
 
     /// Runs a script: `12.5 pong` (`pong 12.1`: to a ping opened at 12.1), `15 miss 10` (opened at 10), `20 heard`,
-    /// `21 bye`, `22 late`, `23 restarted`; returns the conclusions as they come.
+    /// `21 bye`, `22 late`, `23 restarted`, `24 slept` (we did); returns the conclusions as they come.
     fn check(script: &str, expected: &str) {
         let mut minter = Minter::new([1; 32]);
         let mut w = Watcher::new(WatcherConfig::default());
@@ -350,6 +381,7 @@ mod tests {
                 "bye" => w.left(now, B, &mut out),
                 "restarted" => w.restarted(now, B, &mut out),
                 "late" => w.late(now, B, Status::Busy, 2, &mut out),
+                "slept" => w.doubt(now, &mut minter),
                 other => panic!("{other}"),
             }
             for change in out {
@@ -459,5 +491,37 @@ mod tests {
         assert!(w.buddy(p).unwrap().due <= at(71_000));
         let turn = (70_000..).find(|ms| std::iter::from_fn(|| w.due(at(*ms), &mut minter)).any(|q| q == p)).unwrap();
         assert!((900..=1_100).contains(&(w.buddy(p).unwrap().due.since(at(turn)).as_millis())));
+    }
+
+    #[test]
+    fn who_did_not_run_itself_finds_nobody_gone_for_a_whole_silence() {
+        // Two misses before the sleep count no more, and neither does the hour of it.
+        check(
+            "0.1 pong | 15 miss 10 | 16 miss 11 | 3600 slept | 3606 miss 3601 | 3607 miss 3602 | 3608 miss 3603 | \
+             3616.1 miss 3611",
+            "0.1 online | 0.1 live | 15 overdue | 3616.1 gone",
+        );
+        check("0.1 pong | 3600 slept | 3600.5 pong | 3605 miss 3600.4", "0.1 online | 0.1 live");
+    }
+
+    #[test]
+    fn after_a_sleep_all_are_asked_within_a_second_and_a_shorter_interval_holds_at_once() {
+        let mut minter = Minter::new([1; 32]);
+        let mut w = Watcher::new(WatcherConfig { interval: Duration::from_secs(3_600), ..WatcherConfig::default() });
+        let peers: Vec<PeerId> = (1..=50).map(|n| PeerId::from_bytes([n; 16])).collect();
+        for peer in &peers {
+            w.watch(at(0), *peer, &mut minter);
+            w.hasten(*peer, at(0));
+            assert_eq!(w.due(at(0), &mut minter), Some(*peer));
+        }
+        let within = |w: &Watcher, ms: u64| w.buddies.values().filter(|b| b.due <= at(ms)).count();
+        assert!(within(&w, 11_000) < 10);
+        w.reconfigure(at(1_000), WatcherConfig::default(), &mut minter);
+        assert_eq!(within(&w, 11_000), 50);
+        assert!(within(&w, 6_000) < 40, "they are spread");
+        w.doubt(at(1_000), &mut minter);
+        assert_eq!((within(&w, 1_000), within(&w, 2_000)), (0, 50));
+        assert!(w.unwatch(peers[0]) && !w.unwatch(peers[0]));
+        assert_eq!((w.len(), w.due.len()), (49, 49));
     }
 }

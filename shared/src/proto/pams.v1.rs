@@ -478,6 +478,8 @@ pub enum Reason {
     Clock = 6,
     Shutdown = 7,
     Crash = 8,
+    /// The reporting agent did not run while it was in flight.
+    Stalled = 9,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -495,6 +497,7 @@ impl Reason {
             Self::Clock => "REASON_CLOCK",
             Self::Shutdown => "REASON_SHUTDOWN",
             Self::Crash => "REASON_CRASH",
+            Self::Stalled => "REASON_STALLED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -509,6 +512,7 @@ impl Reason {
             "REASON_CLOCK" => Some(Self::Clock),
             "REASON_SHUTDOWN" => Some(Self::Shutdown),
             "REASON_CRASH" => Some(Self::Crash),
+            "REASON_STALLED" => Some(Self::Stalled),
             _ => None,
         }
     }

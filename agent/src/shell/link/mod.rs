@@ -4,7 +4,13 @@
 mod hello;
 mod read;
 
-use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use pams_shared::{
     clock::Clock,
@@ -297,6 +303,25 @@ impl Links {
             };
             let _ = answer.send(Some(entry));
         });
+    }
+
+    /// Closes the connection with a peer; its end is told as any other.
+    pub fn hang_up(&self, peer: PeerId) {
+        if let Some(live) = self.live.get(&peer) {
+            live.connection.close(close::DONE.into(), b"connecting anew");
+        }
+    }
+
+    /// Closes the connections that others made with one of these addresses of ours, which we have no more: the side that
+    /// dialled can not follow us (RFC 9000, 9). Those that we dialled move by themselves. Says how many there were.
+    pub fn hang_up_at(&self, lost: &BTreeSet<IpAddr>) -> usize {
+        let cut = |l: &&Live| {
+            l.connection.side().is_server()
+                && l.connection.local_ip().is_some_and(|ip| lost.contains(&ip.to_canonical()))
+        };
+        let cut: Vec<&Live> = self.live.values().filter(cut).collect();
+        cut.iter().for_each(|l| l.connection.close(close::DONE.into(), b"moved"));
+        cut.len()
     }
 
     /// Tells every peer that we leave, all at once, and closes.

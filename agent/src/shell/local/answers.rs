@@ -6,13 +6,14 @@ use std::{net::SocketAddr, time::Duration};
 use pams_shared::{
     id::{Order, PeerId},
     record::Why,
+    reload::Standing,
     status::{Liveness, Presence},
 };
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    core::{BuddyView, HomeView, LedgerView, View},
+    core::{BuddyView, HomeView, LedgerView, Move, Sleep, View},
     shell::handle::{Fetched, Source},
 };
 
@@ -29,6 +30,15 @@ pub struct StatusAnswer {
     pub buddies: Tally,
     /// With peers.
     pub connections: usize,
+    /// Where this peer says that it can be called.
+    pub addresses: Vec<SocketAddr>,
+    pub configuration: Standing,
+    /// The last time that this agent did not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slept: Option<Sleep>,
+    /// The last time that the host's addresses changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Move>,
     pub ledgers: Vec<LedgerView>,
 }
 
@@ -75,10 +85,10 @@ pub struct FetchedAnswer {
 }
 
 impl StatusAnswer {
-    pub fn new(view: View, name: &str, uptime: Duration) -> Self {
+    pub fn new(view: View, configuration: Standing, uptime: Duration) -> Self {
         Self {
             peer: view.peer,
-            name: name.to_owned(),
+            name: view.name,
             version: env!("CARGO_PKG_VERSION"),
             epoch: view.epoch,
             uptime_s: (uptime.as_secs_f64() * 1e3).round() / 1e3,
@@ -86,6 +96,10 @@ impl StatusAnswer {
             home: view.home,
             buddies: Tally::of(&view.buddies),
             connections: view.links,
+            addresses: view.addresses,
+            configuration,
+            slept: view.slept,
+            moved: view.moved,
             ledgers: view.ledgers,
         }
     }

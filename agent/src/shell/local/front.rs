@@ -6,6 +6,7 @@ use hyper::Method;
 use pams_shared::{
     control::{Control, ControlError, Problem, listen},
     record::{Reason, Why},
+    reload::{Read, Reloader},
     serve::serve,
     status::Presence,
 };
@@ -19,9 +20,13 @@ use tokio::{
 
 use super::{BOUNDS, Local};
 use crate::{
+    config::Config,
     metrics::{Extras, Metrics},
     sample,
-    shell::handle::{Handle, Request},
+    shell::{
+        handle::{Handle, Request},
+        reload::Reloading,
+    },
 };
 
 /// An agent that knows peers 1 to 9, is reached by none but peer 2, and hangs when asked for 9.
@@ -43,12 +48,23 @@ async fn answer(mut requests: mpsc::Receiver<Request>) {
                     [peer.as_bytes()[0] as usize % 4];
                 drop(answer.send(Err(Why::new(reason, "told why"))));
             }
+            Request::Reconfigure { config, answer } => {
+                view.name = config.label();
+                let _ = answer.send(());
+            }
             Request::FetchDirect { peer, answer } => {
                 drop(answer.send((peer == sample::peer(2)).then(|| Ok(sample::entry(2)))));
             }
             Request::FetchFromHome { answer, .. } => drop(answer.send(Ok(Some(sample::entry(3))))),
         }
     }
+}
+
+/// One that reads a good configuration with another name.
+pub fn reloading(handle: Handle) -> Arc<Reloading> {
+    let read = || Ok(Config { name: Some("beta".into()), ..Config::default() });
+    let running = Config { name: Some("alpha".into()), ..Config::default() };
+    Arc::new(Reloading::new(Reloader::new(running, Some(Read::new(read)), Default::default()), handle, None))
 }
 
 /// A running agent's front. Everything ends with it.
@@ -66,7 +82,7 @@ impl Front {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (handle, requests) = Handle::new();
         let metrics = Arc::new(Metrics::new(64));
-        let local = Local::new(handle, metrics.clone(), "alpha", Extras::default);
+        let local = Local::new(handle.clone(), metrics.clone(), reloading(handle), Extras::default);
         let mut front = Self { folder, http: tcp.local_addr().unwrap(), stop: Vec::new(), tasks: JoinSet::new() };
         front.tasks.spawn(answer(requests));
         let (control, http) = (local.clone().control(), local.http());

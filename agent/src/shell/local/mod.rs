@@ -24,10 +24,12 @@ use axum::{
 };
 use pams_shared::{
     clock::Clock,
+    config::Changes,
     expo,
     id::PeerId,
     moment::Moment,
     record::{Reason, Record, Why},
+    reload::Standing,
     serve::{Bounds, Caller, Refusal},
     status::{NOTE_BYTES_MAX, Presence, Status},
 };
@@ -36,7 +38,10 @@ use tokio::time::timeout;
 
 pub use answers::{BuddiesAnswer, FetchedAnswer, StatusAnswer, Tally};
 
-use super::handle::{Ended, Handle};
+use super::{
+    handle::{Ended, Handle},
+    reload::Reloading,
+};
 use crate::{
     config::DEADLINE_MAX,
     core::View,
@@ -58,20 +63,20 @@ pub const REQUEST_WITHIN: Duration = DEADLINE_MAX.saturating_add(Duration::from_
 pub struct Local {
     handle: Handle,
     metrics: Arc<Metrics>,
-    name: Arc<str>,
+    reloading: Arc<Reloading>,
     started: Moment,
     extras: Arc<dyn Fn() -> Extras + Send + Sync>,
 }
 
 impl Local {
-    /// `name` is the agent's label; `extras` is asked at each scrape. The uptime counts from here.
+    /// `extras` is asked at each scrape. The uptime counts from here.
     pub fn new(
         handle: Handle,
         metrics: Arc<Metrics>,
-        name: &str,
+        reloading: Arc<Reloading>,
         extras: impl Fn() -> Extras + Send + Sync + 'static,
     ) -> Self {
-        Self { handle, metrics, name: name.into(), started: Clock.now(), extras: Arc::new(extras) }
+        Self { handle, metrics, reloading, started: Clock.now(), extras: Arc::new(extras) }
     }
 
     /// What the control socket serves, under `/v1`.
@@ -82,6 +87,7 @@ impl Local {
             .route("/v1/buddies", get(buddies))
             .route("/v1/peers/{id}", get(fetch))
             .route("/v1/ping/{id}", post(ping))
+            .route("/v1/reload", post(reload))
             .route("/v1/metrics", get(metrics))
             .fallback(unknown)
             .method_not_allowed_fallback(not_allowed)
@@ -120,7 +126,7 @@ fn unreached(why: Why) -> Refusal {
     let status = match why.reason {
         Reason::NoAnswer | Reason::NotSent | Reason::Cancelled => StatusCode::GATEWAY_TIMEOUT,
         Reason::Refused | Reason::Certificate | Reason::Clock => StatusCode::BAD_GATEWAY,
-        Reason::Shutdown | Reason::Crash => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::Shutdown | Reason::Crash | Reason::Stalled => StatusCode::SERVICE_UNAVAILABLE,
     };
     Refusal::new(status, why.text).reason(why.reason.as_str())
 }
@@ -133,7 +139,7 @@ async fn in_time(request: Request, next: Next) -> Response {
 
 async fn status(State(local): State<Local>) -> Result<Json<StatusAnswer>, Refusal> {
     let view = local.view().await?;
-    Ok(Json(StatusAnswer::new(view, &local.name, Clock.now().since(local.started))))
+    Ok(Json(StatusAnswer::new(view, local.reloading.standing(), Clock.now().since(local.started))))
 }
 
 async fn presence(State(local): State<Local>) -> Result<Json<Presence>, Refusal> {
@@ -194,9 +200,17 @@ async fn ping(
     Ok(Json(local.handle.ping(peer).await?.map_err(unreached)?))
 }
 
+/// Reads the configuration again; takes no body.
+async fn reload(State(local): State<Local>, Extension(caller): Extension<Caller>) -> Result<Json<Changes>, Refusal> {
+    caller.log("the configuration to be read again");
+    Ok(Json(local.reloading.reload().await?))
+}
+
 async fn metrics(State(local): State<Local>) -> Result<Response, Refusal> {
     let view = local.view().await?;
-    let text = local.metrics.render(&view, &(local.extras)());
+    let Standing { successful, success_ms, .. } = local.reloading.standing();
+    let extras = Extras { reload_successful: successful, reload_success_ms: success_ms, ..(local.extras)() };
+    let text = local.metrics.render(&view, &extras);
     Ok(([(CONTENT_TYPE, expo::CONTENT_TYPE)], text).into_response())
 }
 

@@ -3,7 +3,10 @@ use pams_shared::{control::ControlError, serve::serve};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
-use super::{front::Front, *};
+use super::{
+    front::{Front, reloading},
+    *,
+};
 use crate::{sample, shell::handle::Request};
 
 #[tokio::test]
@@ -20,6 +23,17 @@ async fn status_and_buddies_show_the_view() {
     let buddies = front.get("/v1/buddies").await;
     assert_eq!(buddies["buddies"][0]["last"]["stages_ns"]["network"], 84_000_000);
     assert_eq!(buddies["buddies"][3]["liveness"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_configuration_is_read_again_on_request_and_status_tells_of_it() {
+    let front = Front::new().await;
+    assert_eq!(front.get("/v1/status").await["configuration"]["successful"], true);
+    let told: Value = front.control().post("/v1/reload", &json!({})).await.unwrap();
+    let name = json!({ "key": "name", "from": "\"alpha\"", "to": "\"beta\"" });
+    assert_eq!(told, json!({ "changed": [name], "restart": [] }));
+    assert_eq!(front.get("/v1/status").await["name"], "beta");
+    assert!(front.http("/metrics").await.contains("\npams_agent_config_last_reload_successful 1\n"));
 }
 
 #[tokio::test]
@@ -114,7 +128,7 @@ async fn prometheus_finds_metrics_health_and_readiness() {
 async fn an_agent_that_has_ended_is_neither_healthy_nor_ready() {
     let (handle, requests) = Handle::new();
     drop(requests);
-    let local = Local::new(handle, Arc::new(Metrics::new(0)), "alpha", Extras::default);
+    let local = Local::new(handle.clone(), Arc::new(Metrics::new(0)), reloading(handle), Extras::default);
     assert_eq!(healthz(State(local.clone())).await.unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(readyz(State(local)).await.unwrap_err().problem.error, "the agent has ended");
 }
@@ -126,7 +140,7 @@ async fn without_home_and_peers_an_agent_is_not_ready_and_says_why() {
     view.home.connected = false;
     view.home.why = Some(Why::new(Reason::Refused, "nobody listens at 192.0.2.1:7420"));
     view.links = 0;
-    let local = Local::new(handle, Arc::new(Metrics::new(0)), "alpha", Extras::default);
+    let local = Local::new(handle.clone(), Arc::new(Metrics::new(0)), reloading(handle), Extras::default);
     let script = async {
         let Some(Request::View(answer)) = requests.recv().await else { panic!("another request") };
         answer.send(view).unwrap();

@@ -262,6 +262,7 @@ impl From<Reason> for proto::Reason {
             Reason::Clock => Self::Clock,
             Reason::Shutdown => Self::Shutdown,
             Reason::Crash => Self::Crash,
+            Reason::Stalled => Self::Stalled,
         }
     }
 }
@@ -278,5 +279,6 @@ fn known_reason(n: i32) -> Option<Reason> {
         proto::Reason::Clock => Some(Reason::Clock),
         proto::Reason::Shutdown => Some(Reason::Shutdown),
         proto::Reason::Crash => Some(Reason::Crash),
+        proto::Reason::Stalled => Some(Reason::Stalled),
     }
 }

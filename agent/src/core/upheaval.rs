@@ -1,0 +1,142 @@
+//! What befalls an agent as a whole: another configuration, a time in which it did not run, other addresses of its host.
+//!
+//! After a stall it doubts itself first: what was in flight ends as unknown, nobody is judged by the silence, and
+//! connections that the other sides may have given up are made anew at once, rather than when QUIC finds out.
+
+use std::time::Duration;
+
+use pams_shared::{
+    id::PeerId,
+    moment::Moment,
+    record::{Reason, Record, Why},
+};
+use serde::Serialize;
+
+use super::{Agent, AgentConfig, BuddyConfig, Notice, Output, Purpose};
+
+/// After so long a silence of ours others may have given up their ends of the connections: half of QUIC's idle timeout, as
+/// theirs began with the last packet before.
+const RECONNECT_AFTER: Duration = Duration::from_secs(15);
+/// A stall of so long makes the times of what was in flight worthless: kernel stamps older than this are not believed
+/// (`clock::STAMP_AGE_MAX`), so our own sleep would pass for the network's.
+const TIMES_LOST_AFTER: Duration = Duration::from_secs(10);
+
+/// A time in which the agent did not run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sleep {
+    /// When it began, ms since 1970.
+    pub from_ms: u64,
+    /// How long it took, in seconds.
+    pub for_s: f64,
+    /// The host was suspended; else the process was stopped, or starved.
+    pub suspended: bool,
+}
+
+/// A change of the host's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Move {
+    /// When it was noticed, ms since 1970.
+    pub at_ms: u64,
+}
+
+impl Agent {
+    /// Takes another configuration; the presence and what only tests set stay.
+    pub(super) fn reconfigure(&mut self, now: Moment, config: AgentConfig) {
+        self.watcher.reconfigure(now, config.watcher, &mut self.minter);
+        self.patience = config.watcher.patience;
+        self.pool.resize(config.pool_max);
+        let shed = self.batcher.resize(config.backlog_max);
+        if shed > 0 {
+            self.notice(Notice::Shed { records: shed });
+        }
+        self.enlist(now, config.buddies);
+        if config.profile != self.profile {
+            self.profile = config.profile;
+            self.rejoin("the home is told what this peer says of itself now");
+        }
+    }
+
+    /// Watches these and nobody else.
+    fn enlist(&mut self, now: Moment, buddies: Vec<BuddyConfig>) {
+        let gone: Vec<PeerId> =
+            self.watcher.buddies().map(|(p, _)| p).filter(|p| buddies.iter().all(|b| b.peer != *p)).collect();
+        for peer in gone {
+            self.dismiss(now, peer);
+        }
+        for BuddyConfig { peer, name, addresses } in buddies {
+            if peer == self.me {
+                self.notice(Notice::RosterNamesSelf);
+                continue;
+            }
+            let new = self.watcher.watch(now, peer, &mut self.minter);
+            let elsewhere = self.roster.contact(peer).is_none_or(|c| c.addresses != addresses);
+            self.roster.add_buddy(peer, name, addresses);
+            if !new && elsewhere && !self.roster.is_connected(peer) {
+                self.watcher.hasten(peer, now);
+            }
+        }
+    }
+
+    /// Watches a peer no longer. What was sent to it ends by itself; polls that still wait for a connection are given up.
+    fn dismiss(&mut self, now: Moment, peer: PeerId) {
+        self.watcher.unwatch(peer);
+        self.last.remove(&peer);
+        let held = self.roster.remove_buddy(peer);
+        let (polls, asked): (Vec<_>, Vec<_>) =
+            held.into_iter().partition(|c| matches!(self.pool.context(*c), Some(Purpose::Poll { .. })));
+        self.roster.hold(peer, asked);
+        for correlator in polls {
+            self.fail(now, correlator, Reason::Cancelled);
+        }
+        self.roster.tidy(peer);
+        self.batcher.view(peer); // the home drops it
+    }
+
+    /// We did not run for `stopped`, and our host for `suspended`, which the monotonic clock leaves out.
+    pub(super) fn slept(&mut self, now: Moment, stopped: Duration, suspended: Duration) {
+        let gap = stopped + suspended;
+        let in_suspend = suspended > Duration::ZERO;
+        let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+        self.sleep = Some(Sleep {
+            from_ms: now.wall_ms().saturating_sub(gap_ms),
+            for_s: gap_ms as f64 / 1e3,
+            suspended: in_suspend,
+        });
+        self.notice(Notice::Slept { gap, suspended: in_suspend });
+        let lost = in_suspend || stopped >= TIMES_LOST_AFTER;
+        while let Some((record, purpose)) = if lost { self.pool.abandon(Reason::Stalled) } else { self.pool.stall(now) }
+        {
+            self.release(&record);
+            self.ended(now, record, purpose);
+        }
+        self.watcher.doubt(now, &mut self.minter);
+        if gap >= RECONNECT_AFTER {
+            for (peer, link) in self.roster.connected() {
+                let text = "this agent did not run for a while; it connects anew";
+                self.roster.down(peer, link, Why::new(Reason::Stalled, text));
+                self.out.push_back(Output::HangUp { peer });
+            }
+            self.rejoin("this agent did not run for a while; it connects anew");
+        }
+    }
+
+    /// The host has other addresses; `addresses` is where this peer can be called now.
+    pub(super) fn moved(&mut self, now: Moment, addresses: Vec<std::net::SocketAddr>) {
+        self.moved = Some(Move { at_ms: now.wall_ms() });
+        self.notice(Notice::Moved { addresses: addresses.clone() });
+        // Those who are not heard now may be cut off by this, and reached again.
+        self.watcher.doubt(now, &mut self.minter);
+        if self.profile.addresses != addresses {
+            self.profile.addresses = addresses;
+            self.rejoin("the home is told this peer's new addresses");
+        }
+    }
+
+    fn rejoin(&mut self, text: &str) {
+        self.out.push_back(Output::Rejoin { why: Why::new(Reason::Cancelled, text) });
+    }
+
+    fn release(&mut self, record: &Record) {
+        self.roster.release(PeerId(record.target), record.correlator);
+    }
+}

@@ -1,0 +1,80 @@
+//! Notices that the agent did not run: its process was stopped or starved, or its host suspended. The loop looks at each
+//! turn, and at least once each [`BEAT`], so that a longer gap between two looks is a time in which nothing was heard.
+
+use std::time::Duration;
+
+use pams_shared::moment::Moment;
+
+/// Longest pause between two looks of a loop that runs.
+pub const BEAT: Duration = Duration::from_secs(1);
+/// A gap longer than this is a stall: shorter ones are a busy host's.
+const STALL: Duration = Duration::from_secs(2);
+/// The two clocks are not read at once, so less says nothing.
+const SUSPENDED_MIN: Duration = Duration::from_secs(1);
+
+/// When the loop looked last.
+#[derive(Debug)]
+pub struct Pulse {
+    seen: Moment,
+    suspended: Option<Duration>,
+}
+
+/// How long it did not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Of monotonic time.
+    pub stopped: Duration,
+    /// Of the host's, which the monotonic clock leaves out.
+    pub suspended: Duration,
+}
+
+impl Pulse {
+    /// `suspended`: how long the host has been suspended since it booted, where that is known.
+    pub fn new(now: Moment, suspended: Option<Duration>) -> Self {
+        Self { seen: now, suspended }
+    }
+
+    /// A look at both clocks; the gap since the last one, if it is one.
+    pub fn look(&mut self, now: Moment, suspended: Option<Duration>) -> Option<Gap> {
+        let stopped = now.since(std::mem::replace(&mut self.seen, now));
+        let before = std::mem::replace(&mut self.suspended, suspended);
+        let grown = suspended.zip(before).map_or(Duration::ZERO, |(now, before)| now.saturating_sub(before));
+        let gap = Gap {
+            stopped: if stopped > STALL { stopped } else { Duration::ZERO },
+            suspended: if grown >= SUSPENDED_MIN { grown } else { Duration::ZERO },
+        };
+        (gap.stopped > Duration::ZERO || gap.suspended > Duration::ZERO).then_some(gap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Moment {
+        Moment::new(ms * 1_000_000, 0)
+    }
+
+    const fn s(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[test]
+    fn a_stop_and_a_suspend_are_told_apart_and_a_busy_moment_is_neither() {
+        let mut pulse = Pulse::new(at(0), Some(s(100)));
+        assert_eq!(pulse.look(at(1_000), Some(s(100))), None);
+        assert_eq!(pulse.look(at(2_900), Some(s(100) + Duration::from_millis(3))), None);
+        assert_eq!(pulse.look(at(12_900), Some(s(100))), Some(Gap { stopped: s(10), suspended: Duration::ZERO }));
+        assert_eq!(pulse.look(at(13_000), Some(s(7_300))), Some(Gap { stopped: Duration::ZERO, suspended: s(7_200) }));
+        assert_eq!(pulse.look(at(16_000), Some(s(7_310))), Some(Gap { stopped: s(3), suspended: s(10) }));
+        assert_eq!(pulse.look(at(16_001), Some(s(7_310))), None);
+    }
+
+    #[test]
+    fn where_the_system_does_not_tell_of_suspends_stops_are_still_seen() {
+        let mut pulse = Pulse::new(at(0), None);
+        assert_eq!(pulse.look(at(1_000), None), None);
+        assert_eq!(pulse.look(at(9_000), None).unwrap().stopped, s(8));
+        assert_eq!(pulse.look(at(9_500), Some(s(7_200))), None, "told for the first time");
+    }
+}
