@@ -3,7 +3,7 @@
 //!
 //! Nothing here decides anything, and nothing here is measured: durations come in as the core's records have them.
 
-mod catalogue;
+pub mod catalogue;
 mod snapshot;
 
 use std::{

@@ -4,7 +4,7 @@
 //!
 //! Nothing here decides anything, and nothing here is measured: durations come in as the peers' records have them.
 
-mod catalogue;
+pub mod catalogue;
 mod snapshot;
 
 use std::{

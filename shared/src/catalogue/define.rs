@@ -44,11 +44,12 @@ pub const fn seconds(name: &'static str, help: &'static str) -> Metric {
     scraped(Kind::Gauge, name, "seconds", help)
 }
 
-/// Declares a catalogue: `NAME = metric;` by row, as a static for its module and the one above; `CATALOGUE` lists all.
+/// Declares a catalogue: `NAME = metric;` by row, as a public static, so that dashboards and rules name metrics in a way that
+/// the compiler checks; `CATALOGUE` lists all.
 #[macro_export]
 macro_rules! catalogue {
     ($($name:ident = $metric:expr;)*) => {
-        $(pub(super) static $name: $crate::catalogue::Metric = $metric;)*
+        $(pub static $name: $crate::catalogue::Metric = $metric;)*
         /// All metrics of this program.
         pub static CATALOGUE: &[$crate::catalogue::Metric] = &[$($metric),*];
     };

@@ -1,0 +1,196 @@
+//! One peer seen from all sides: what it says itself, how it sees others, how others see it, and how its home does. When
+//! these differ, the way between two of them is cut, and nobody has died.
+
+use pams_agent::metrics::catalogue as a;
+use pams_server::metrics::catalogue as s;
+use pams_shared::{
+    catalogue::Metric,
+    record::{Kind, Stage},
+};
+
+use super::{
+    Dashboard, Panel, Row, Stack, Variable, job_and_instance,
+    overview::NAMED,
+    panel,
+    style::{self, BLUE, GREEN, ORANGE, RED, YELLOW},
+};
+use crate::{
+    prometheus::{PEER_ID, PEER_NAME},
+    query::{Expr, RATE, SHOWN, Select, chosen, time},
+};
+
+const LIVE: &[(i64, &str, &str)] = &[(1, "live", GREEN), (0, "not live", RED)];
+
+pub fn dashboard() -> Dashboard {
+    let named = format!("{{__name__=~\"{}|{}\"}}", s::BUILD.name, a::BUILD.name);
+    let mut variables = job_and_instance(&named);
+    // Whoever is scraped, and whoever a scraped agent watches.
+    let scraped = chosen(&a::BUILD).last_in(SHOWN).group(&NAMED);
+    let watched = chosen(&a::BUDDY_UP).last_in(SHOWN).relabel("peer", PEER_ID).relabel("name", PEER_NAME).group(&NAMED);
+    variables.push(Variable {
+        name: "peer",
+        label: "Peer",
+        description: "The peer that is looked at. Its id is the value, so that it stays the same under another name.",
+        query: format!("query_result({})", scraped.or_on(&[PEER_ID], &watched)),
+        regex: "/peer_id=\"(?<value>[^\"]+)\".*peer_name=\"(?<text>[^\"]+)\"/",
+        many: false,
+    });
+    Dashboard {
+        uid: "pams-peer",
+        title: "PAMS / Peer",
+        description: "One peer seen from all sides: by itself, by those that watch it, and by its home.",
+        variables,
+        rows: vec![
+            Row { title: "What it says itself", panels: itself() },
+            Row { title: "As others see it", panels: seen() },
+            Row { title: "As it sees others", panels: sees() },
+            Row { title: "As its home sees it", panels: home() },
+            Row { title: "Its agent, the program", panels: program() },
+        ],
+    }
+}
+
+/// What the peer's own agent tells.
+fn own(metric: &'static Metric) -> Select {
+    chosen(metric).is(PEER_ID, "$peer")
+}
+
+/// What agents tell of it as their buddy.
+fn of_it(metric: &'static Metric) -> Select {
+    chosen(metric).is("peer", "$peer")
+}
+
+fn itself() -> Vec<Panel> {
+    vec![
+        panel("Version", "string", "The version of its agent. Nothing here: its agent is not scraped, so only what others say of it is known.")
+            .single()
+            .nothing("not scraped")
+            .ask("{{version}}", &own(&a::BUILD).now().max(&["version"])),
+        panel("Up for", "s", "Time since its agent started.").single().ask("up for", &time().minus(&own(&a::START).now().max(&[]))),
+        panel("Home", "short", "Whether a home takes its reports. Without one it keeps its newest records and goes on pinging; `pams-agent status` says why there is none.")
+            .single()
+            .words(&[(1, "connected", GREEN), (0, "none", RED)])
+            .ask("home", &own(&a::HOME_CONNECTED).now().max(&[])),
+        panel("Backlog", "short", "Records that its home has not acknowledged yet. It grows while the home is away, and falls to near 0 when it is back.")
+            .stat()
+            .steps(GREEN, &[(1_000.0, ORANGE)])
+            .ask("records", &own(&a::BACKLOG).now().max(&[])),
+        panel("Certificate left", "s", "Until its certificate runs out. It lives for a day and is renewed 8 hours before its end, so below 8 hours renewal fails.")
+            .single()
+            .steps(RED, &[(4.0 * 3_600.0, ORANGE), (7.0 * 3_600.0, GREEN)])
+            .ask("left", &own(&a::CERTIFICATE_EXPIRY).now().max(&[]).minus(&time())),
+        panel("Clock", "s", "How far the home's clock is ahead of its own. It does not change what is measured; beyond some seconds certificates fail.")
+            .single()
+            .ask("ahead", &own(&a::HOME_CLOCK_OFFSET).now().max(&[])),
+        panel("Status it publishes", "short", "What it tells those that watch it.")
+            .timeline()
+            .size(24, 5)
+            .words(&[(1, "is", BLUE), (0, "is not", "transparent")])
+            .ask("{{status}}", &own(&a::STATUS).now().max(&["status"])),
+    ]
+}
+
+fn seen() -> Vec<Panel> {
+    let by: &[&str] = &[PEER_NAME];
+    let stage = |stage: Stage| of_it(&a::BUDDY_STAGE).is("stage", stage.as_str()).now().max(by);
+    vec![
+        panel("Who sees it live", "short", "Each watcher's own conclusion. All red: it is gone. Some red: it lives, and the way between it and them is cut. A gap: the watcher itself was not there.")
+            .timeline()
+            .size(24, 7)
+            .words(LIVE)
+            .nothing("nobody watches it")
+            .ask("{{peer_name}}", &of_it(&a::BUDDY_UP).now().max(by)),
+        panel("Round trip from its watchers", "s", "The last ping of each watcher, while it is answered. A line that ends: no answer.")
+            .log()
+            .ask("{{peer_name}}", &of_it(&a::BUDDY_RTT).now().max(by)),
+        panel("Network from its watchers", "s", "The network's part of it: how far it is from whom.")
+            .log()
+            .ask("{{peer_name}}", &stage(Stage::Network)),
+        panel("How long it takes to answer", "s", "Its own part, remote_hold: from the ping's arrival in its kernel to its pong. The same from all watchers: it is busy; look at its CPU below.")
+            .log()
+            .ask("{{peer_name}}", &stage(Stage::RemoteHold)),
+        panel("A second witness", "s", "What QUIC itself takes for the round trip, smoothed. Near the network's part: both are right. Far above it: acknowledgements are held back, or a queue stands still.")
+            .log()
+            .size(12, 8)
+            .ask("{{peer_name}}", &of_it(&a::BUDDY_PATH_RTT).now().max(by)),
+        panel("Its clock, as its watchers see it", "s", "How far its wall clock was ahead when each watcher connected. All alike: its clock is off; one: that watcher's is.")
+            .size(12, 8)
+            .ask("{{peer_name}}", &of_it(&a::BUDDY_CLOCK_OFFSET).now().max(by)),
+    ]
+}
+
+fn sees() -> Vec<Panel> {
+    let stage = |of: fn(Select) -> Select| of(own(&a::STAGE).is("kind", Kind::Ping)).rate(RATE).sum(&["stage"]);
+    let mean: Expr = stage(Select::total).over_positive(&stage(Select::count));
+    vec![
+        panel("Its buddies by liveness", "short", "What it concludes of those it watches. All gone at once: it is cut off itself.")
+            .stacked(Stack::Areas)
+            .colours(style::liveness())
+            .ask("{{liveness}}", &own(&a::BUDDIES).now().sum(&["liveness"])),
+        panel("Round trip to its buddies", "s", "The last ping to each buddy, while it is answered. All lines up at once: its own line or host; one line: that buddy.")
+            .log()
+            .ask("{{name}}", &own(&a::BUDDY_RTT).now().max(&["name"])),
+        panel("Its mean ping by stage", "s", "Where its pings spend their time. queued and local_wait are its own, network is between, remote_hold is its buddies'.")
+            .stacked(Stack::Areas)
+            .colours(style::stages())
+            .ask("{{stage}}", &mean),
+        panel("Its pings by how they ended", "ops", "good: answered in time. aborted: not. failed: turned away. unknown: lost track, by a crash or a stop.")
+            .stacked(Stack::Areas)
+            .colours(style::outcomes())
+            .ask("{{status}}", &own(&a::CLOSED).is("kind", Kind::Ping).rate(RATE).sum(&["status"])),
+        panel("Why, where not good", "ops", "no_answer: sent and nothing came. not_sent: no connection. refused: nothing listens there. certificate and clock: `pams-agent status` says more.")
+            .stacked(Stack::Areas)
+            .ask("{{reason}}", &own(&a::REASONS).is("kind", Kind::Ping).rate(RATE).sum(&["reason"])),
+        panel("Late and duplicate answers", "ops", "Answers after the deadline, and answers that came twice. Late ones: the way is longer than the deadline allows. Duplicates: a network that repeats packets.")
+            .from_zero()
+            .colours(vec![("late", ORANGE), ("duplicate", BLUE)])
+            .ask("late", &own(&a::LATE).is("kind", Kind::Ping).rate(RATE).sum(&[]))
+            .ask("duplicate", &own(&a::DUPLICATE).is("kind", Kind::Ping).rate(RATE).sum(&[])),
+    ]
+}
+
+fn home() -> Vec<Panel> {
+    vec![
+        panel("Live to its home", "short", "What its home concludes of it. Needs `metrics.per_peer_max` of the server, which is 0 by default.")
+            .timeline()
+            .words(LIVE)
+            .nothing("not shown: metrics.per_peer_max of the server")
+            .ask("{{instance}}", &of_it(&s::PEER_UP).now().max(&["instance"])),
+        panel("Silent to its home", "s", "Time since its home heard anything of it. It reports every 2 s by default. Needs `metrics.per_peer_max` of the server.")
+            .from_zero()
+            .steps(style::PLAIN, &[(5.0, RED)])
+            .nothing("not shown: metrics.per_peer_max of the server")
+            .ask("{{instance}}", &of_it(&s::PEER_SILENCE).now().max(&["instance"])),
+        panel("Its pings, as its home counts them", "ops", "The same counts as its own agent's, by way of its reports. When they stop growing here and not there, reports do not get through. Needs `metrics.per_peer_max` of the server.")
+            .stacked(Stack::Areas)
+            .colours(style::outcomes())
+            .nothing("not shown: metrics.per_peer_max of the server")
+            .ask("{{status}}", &of_it(&s::PEER_CLOSED).is("kind", Kind::Ping).rate(RATE).sum(&["status"])),
+    ]
+}
+
+fn program() -> Vec<Panel> {
+    vec![
+        panel("CPU", "percentunit", "Of one core. 10 buddies take well under 1 %; an agent that needs much more has many buddies or many callers.")
+            .from_zero()
+            .ask("cpu", &own(&a::CPU).rate(RATE).sum(&[])),
+        panel("Memory", "bytes", "Memory of the process that is in RAM.").from_zero().ask("resident", &own(&a::RSS).now().max(&[])),
+        panel("Connections", "short", "Connections with peers: those it watches, and those that watch it.")
+            .from_zero()
+            .ask("connections", &own(&a::CONNECTIONS).now().max(&[])),
+        panel("UDP", "Bps", "Payload sent and received. Presence is small: some hundred bytes a second for each buddy at 1 ping a second.")
+            .from_zero()
+            .colours(vec![("sent", BLUE), ("received", GREEN)])
+            .ask("{{direction}}", &own(&a::UDP_BYTES).rate(RATE).sum(&["direction"])),
+        panel("Lost in its own host", "ops", "Packets that its kernel refused to send or dropped as the socket's buffer was full, stamps and records that were shed. All 0 on a healthy host; else the host is too busy, and its loss is not the network's.")
+            .from_zero()
+            .colours(vec![("not sent", RED), ("receive buffer", ORANGE), ("stamps", YELLOW), ("records", style::PURPLE)])
+            .ask("not sent", &own(&a::UDP_ERRORS).rate(RATE).sum(&[]))
+            .ask("receive buffer", &own(&a::UDP_DROPPED).rate(RATE).sum(&[]))
+            .ask("stamps", &own(&a::STAMPS_SHED).rate(RATE).sum(&[]))
+            .ask("records", &own(&a::SHED).rate(RATE).sum(&[])),
+        panel("Notices", "ops", "What its agent noticed, by what it is: connections that came and went, calls that failed, frames refused. Its log has each with its reason.")
+            .stacked(Stack::Areas)
+            .ask("{{notice}}", &own(&a::NOTICES).rate(RATE).sum(&["notice"])),
+    ]
+}

@@ -1,0 +1,157 @@
+//! The server: is it well, who joins and connects, what it takes in, what is odd, and what it costs.
+
+use pams_server::metrics::catalogue as s;
+use pams_shared::record::Kind;
+
+use super::{
+    Dashboard, Panel, Row, Stack, job_and_instance, panel,
+    style::{self, BLUE, GREEN, ORANGE, PURPLE, RED, YELLOW},
+};
+use crate::query::{RATE, UP, chosen, time};
+
+pub fn dashboard() -> Dashboard {
+    Dashboard {
+        uid: "pams-server",
+        title: "PAMS / Server",
+        description: "The PAMS servers: are they well, who joins, what do they take in, what is odd, and what do they cost?",
+        variables: job_and_instance(s::BUILD.name),
+        rows: vec![
+            Row { title: "Is it well?", panels: well() },
+            Row { title: "Joining and connecting", panels: joining() },
+            Row { title: "Reports", panels: reports() },
+            Row { title: "Oddities", panels: oddities() },
+            Row { title: "What it costs", panels: costs() },
+        ],
+    }
+}
+
+fn well() -> Vec<Panel> {
+    let left =
+        |certificate| chosen(&s::CERTIFICATE_EXPIRY).is("certificate", certificate).now().min(&[]).minus(&time());
+    let day = 86_400.0;
+    vec![
+        panel("Scraped", "short", "Whether Prometheus reaches it. If not: is it running, and does its HTTP address answer from here?")
+            .single()
+            .words(&[(1, "yes", GREEN), (0, "no", RED)])
+            .ask("{{instance}}", &chosen(&UP).now().min(&["instance"])),
+        panel("Ready", "short", "1 while its list of peers is complete. Not ready for some seconds after a start, while agents come back, and while it stops.")
+            .single()
+            .words(&[(1, "ready", GREEN), (0, "not ready", ORANGE)])
+            .ask("{{instance}}", &chosen(&s::READY).now().min(&["instance"])),
+        panel("Up for", "s", "Time since the start, of the server that started last.")
+            .single()
+            .ask("up for", &time().minus(&chosen(&s::START).now().max(&[]))),
+        panel("Version", "string", "Two versions at once: a rollout is under way, or was forgotten half way.")
+            .single()
+            .ask("{{version}}", &chosen(&s::BUILD).now().max(&["version"])),
+        panel("Own certificate left", "s", "Until the server's own certificate runs out. It is renewed 8 hours before its end.")
+            .single()
+            .steps(RED, &[(4.0 * 3_600.0, GREEN)])
+            .ask("leaf", &left("leaf")),
+        panel("Authority left", "s", "Until the certificate that issues those of agents runs out. It is renewed in time by itself; the root, after ten years, is not.")
+            .single()
+            .steps(RED, &[(14.0 * day, ORANGE), (30.0 * day, GREEN)])
+            .ask("intermediate", &left("intermediate")),
+    ]
+}
+
+fn joining() -> Vec<Panel> {
+    let by_result = |metric| chosen(metric).increase(RATE).sum(&["result"]);
+    vec![
+        panel("Sessions", "short", "Agents that are connected now. It should follow the number of peers that are live.")
+            .from_zero()
+            .ask("{{instance}}", &chosen(&s::SESSIONS).now().sum(&["instance"])),
+        panel("Comings and goings", "short", "What became of peers in each step of time. Many that return at once: the server or its network was away.")
+            .stacked(Stack::Bars)
+            .colours(vec![("gone", RED), ("left", style::PALE), ("came", GREEN), ("returned", BLUE), ("restarted", ORANGE), ("superseded", PURPLE)])
+            .ask("{{event}}", &chosen(&s::EVENTS).increase(RATE).sum(&["event"])),
+        panel("Handshakes", "short", "Connections that were asked for, by result. failed and timeout: strangers, or a network that loses packets. busy: too many at once; they try again. certificate: an agent that was forgotten, or an old one.")
+            .stacked(Stack::Bars)
+            .colours(vec![("ok", GREEN), ("failed", RED), ("timeout", YELLOW), ("certificate", PURPLE), ("busy", ORANGE)])
+            .ask("{{result}}", &by_result(&s::HANDSHAKES)),
+        panel("Joins", "short", "First certificates: issued, or why not. token_unknown and token_secret: somebody guesses, or a token was copied wrongly. `pams-server token list` shows the tokens.")
+            .stacked(Stack::Bars)
+            .colours(vec![("issued", GREEN)])
+            .ask("{{result}}", &by_result(&s::JOINS)),
+        panel("Renewals", "short", "Certificates of agents that are renewed, each day once by each agent, or why not. expired and id_taken: the agent has to join again.")
+            .stacked(Stack::Bars)
+            .colours(vec![("issued", GREEN)])
+            .ask("{{result}}", &by_result(&s::RENEWALS)),
+        panel("Forgotten, watched, not shown", "short", "Peers forgotten whose ledger is still known; watchers' views of buddies that are kept; peers without series of their own because there are more than `metrics.per_peer_max`.")
+            .from_zero()
+            .ask("forgotten peers", &chosen(&s::FORGOTTEN).now().sum(&[]))
+            .ask("views", &chosen(&s::VIEWS).now().sum(&[]))
+            .ask("peers not shown", &chosen(&s::DROPPED_PEERS).now().sum(&[])),
+    ]
+}
+
+fn reports() -> Vec<Panel> {
+    let by_kind = |metric| chosen(metric).rate(RATE).sum(&["kind"]);
+    let other = || chosen(&s::TOTAL).is_not("kind", Kind::Ping).bucket().rate(RATE);
+    vec![
+        panel("Records", "ops", "Finished transactions that agents reported, each counted once, and those that agents dropped before they could. Shed above 0: homes were away for too long, or `limits.backlog_records` is too small.")
+            .from_zero()
+            .colours(vec![("taken", GREEN), ("shed", RED)])
+            .ask("taken", &chosen(&s::RECORDS).rate(RATE).sum(&[]))
+            .ask("shed", &chosen(&s::RECORDS_SHED).rate(RATE).sum(&[])),
+        panel("Transactions by kind", "ops", "Opened by all peers, from their ledgers: exact, whatever happens to single records.")
+            .stacked(Stack::Areas)
+            .ask("{{kind}}", &by_kind(&s::OPENED)),
+        panel("In flight", "short", "Open when their peers last reported. It stays near pings a second times the round trip; one that only grows: answers do not come.")
+            .stacked(Stack::Areas)
+            .ask("{{kind}}", &chosen(&s::IN_FLIGHT).now().sum(&["kind"])),
+        panel("Late and duplicate", "ops", "Answers after the deadline, and answers that came twice, by kind.")
+            .from_zero()
+            .ask("late {{kind}}", &by_kind(&s::LATE))
+            .ask("duplicate {{kind}}", &by_kind(&s::DUPLICATE)),
+        panel("Not good, by reason", "ops", "Of all kinds. See the overview for pings alone.")
+            .stacked(Stack::Areas)
+            .ask("{{reason}}", &chosen(&s::REASONS).rate(RATE).sum(&["reason"])),
+        panel("Applications' transactions, p95", "s", "Of all kinds but pings, from their records. No line: no application has reported one.")
+            .log()
+            .nothing("no application reports")
+            .ask("p95", &other().quantile(0.95, &[])),
+    ]
+}
+
+fn oddities() -> Vec<Panel> {
+    vec![
+        panel("Notices", "ops", "What an operator may want to know of, by what it is: replays and gaps of reports, clocks that are off, limits that were met. The log has each with its peer.")
+            .stacked(Stack::Areas)
+            .ask("{{notice}}", &chosen(&s::NOTICES).rate(RATE).sum(&["notice"])),
+        panel("Frames refused", "ops", "By reason. unknown_kind: agents of a newer version. All others: a bug, or somebody who tries.")
+            .stacked(Stack::Areas)
+            .ask("{{reason}}", &chosen(&s::REJECTED).rate(RATE).sum(&["reason"])),
+        panel("What must stay 0", "short", "Tasks that ended by a bug, records and events that were counted nowhere because too many came at once. Above 0: keep the log and report it.")
+            .from_zero()
+            .colours(vec![("panics", RED), ("outputs shed", ORANGE)])
+            .ask("panics", &chosen(&s::PANICS).increase(RATE).sum(&[]))
+            .ask("outputs shed", &chosen(&s::OUTPUTS_SHED).increase(RATE).sum(&[])),
+    ]
+}
+
+fn costs() -> Vec<Panel> {
+    vec![
+        panel("CPU", "percentunit", "Of one core; the server uses all there are.")
+            .from_zero()
+            .ask("{{instance}}", &chosen(&s::CPU).rate(RATE).sum(&["instance"])),
+        panel("Memory", "bytes", "Memory of the process that is in RAM: about 43 KiB for each connected agent, ledger and records included.")
+            .from_zero()
+            .ask("{{instance}}", &chosen(&s::RSS).now().sum(&["instance"])),
+        panel("UDP", "Bps", "Payload of UDP packets, sent and received.")
+            .from_zero()
+            .colours(vec![("sent", BLUE), ("received", GREEN)])
+            .ask("{{direction}}", &chosen(&s::UDP_BYTES).rate(RATE).sum(&["direction"])),
+        panel("Packets", "pps", "UDP packets, sent and received. Received far above sent: strangers knock.")
+            .from_zero()
+            .size(12, 8)
+            .colours(vec![("sent", BLUE), ("received", GREEN)])
+            .ask("{{direction}}", &chosen(&s::UDP_PACKETS).rate(RATE).sum(&["direction"])),
+        panel("Packets lost in the host", "pps", "Refused by the kernel, or dropped as the socket's buffer was full: the host is too busy, or `net.core.rmem_max` too small.")
+            .from_zero()
+            .size(12, 8)
+            .colours(vec![("not sent", RED), ("receive buffer", ORANGE)])
+            .ask("not sent", &chosen(&s::UDP_ERRORS).rate(RATE).sum(&[]))
+            .ask("receive buffer", &chosen(&s::UDP_DROPPED).rate(RATE).sum(&[])),
+    ]
+}

@@ -1,0 +1,54 @@
+//! YAML files are YAML, and what they mention is there.
+
+use std::{fs, path::Path};
+
+use pams_dashboards::prometheus::{AGENT_JOB, SERVER_JOB, Timing, alerts, cases, rules};
+use yaml_rust2::{Yaml, YamlLoader};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> Yaml {
+    let text = fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let mut documents = YamlLoader::load_from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"));
+    assert_eq!(documents.len(), 1, "{path}");
+    documents.remove(0)
+}
+
+fn texts(yaml: &Yaml) -> Vec<&str> {
+    yaml.as_vec().unwrap().iter().map(|y| y.as_str().unwrap()).collect()
+}
+
+#[test]
+fn prometheus_scrapes_the_server_and_whom_it_knows() {
+    let config = read("prometheus/prometheus.yml");
+    assert_eq!(texts(&config["rule_files"]), ["rules.yml", "alerts.yml"]);
+    let jobs = config["scrape_configs"].as_vec().unwrap();
+    assert_eq!(jobs.iter().map(|j| j["job_name"].as_str().unwrap()).collect::<Vec<_>>(), [SERVER_JOB, AGENT_JOB]);
+    let url = jobs[1]["http_sd_configs"][0]["url"].as_str().unwrap();
+    let server = jobs[0]["static_configs"][0]["targets"][0].as_str().unwrap();
+    assert_eq!(url, format!("http://{server}/api/v1/sd/prometheus"));
+}
+
+#[test]
+fn rules_alerts_and_tests_come_through_as_they_are() {
+    let all = rules(Timing::default());
+    let read_rules = read("prometheus/rules.yml");
+    for (rule, yaml) in all.iter().zip(read_rules["groups"][0]["rules"].as_vec().unwrap()) {
+        assert_eq!(yaml["record"].as_str(), Some(rule.name));
+        assert_eq!(yaml["expr"].as_str(), Some(rule.expr.to_string().as_str()));
+    }
+    let read_alerts = read("prometheus/alerts.yml");
+    let all = alerts(Timing::default());
+    let yamls = read_alerts["groups"][0]["rules"].as_vec().unwrap();
+    assert_eq!(yamls.len(), all.len());
+    for (alert, yaml) in all.iter().zip(yamls) {
+        assert_eq!(yaml["expr"].as_str(), Some(alert.expr().to_string().as_str()), "{}", alert.name);
+        let annotations = &yaml["annotations"];
+        assert_eq!(annotations["description"].as_str(), Some(alert.description));
+        assert_eq!(annotations["runbook"].as_str().unwrap().lines().collect::<Vec<_>>(), alert.runbook);
+    }
+    let tests = read("prometheus/tests/alerts.yml");
+    assert_eq!(tests["tests"].as_vec().unwrap().len(), cases().len());
+}
