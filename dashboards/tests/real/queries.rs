@@ -1,0 +1,113 @@
+//! Every query of every panel, variable, rule and alert finds data in a real run, asked of the real Prometheus.
+
+use std::collections::BTreeSet;
+
+use pams_dashboards::{
+    grafana::{Variable, dashboards},
+    prometheus::{Rule, alerts, rules},
+};
+use serde_json::Value;
+
+use crate::{
+    cluster::{Cluster, DOOMED, SLOW},
+    prometheus::{Prometheus, QUICK, RATE, Series, eventually},
+};
+
+/// Panels without data in this run, and why.
+const EMPTY: &[(&str, &str)] =
+    &[("Applications' transactions, p95", "no application that defines transactions of its own is in this run")];
+
+/// With the variables of a dashboard filled in.
+pub fn filled(query: &str, peer: &str) -> String {
+    let query = query.replace("$__rate_interval", RATE).replace("$__range", "60s").replace("$peer", peer);
+    query.replace("$job", ".+").replace("$instance", ".+")
+}
+
+fn label(labels: &Value, name: &str) -> String {
+    labels[name].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn every_query_returns_data() {
+    let mut cluster = Cluster::start().await;
+    let prometheus = Prometheus::start(cluster.http).await;
+    // All are scraped while they live, so that what is known of the dead was measured.
+    eventually("all targets are up", async || {
+        let up = prometheus.ask("sum(up)").await;
+        up.first().is_some_and(|(_, points)| points[0].1 == 9.0).then_some(())
+    })
+    .await;
+    cluster.kill().await;
+    let slow = cluster.agents.iter().find(|a| a.running.ready.peer == peer_of(&cluster, SLOW)).unwrap();
+    let peer = slow.peer.to_string();
+
+    let mut asked = 0;
+    for dashboard in dashboards() {
+        for variable in &dashboard.variables {
+            variable_finds_values(&prometheus, variable).await;
+        }
+        for panel in dashboard.panels().filter(|p| EMPTY.iter().all(|(title, _)| *title != p.title)) {
+            for target in &panel.targets {
+                let what = format!("{}: {}: {}", dashboard.uid, panel.title, target.legend);
+                prometheus.until_data(&what, &filled(&target.expr.to_string(), &peer)).await;
+                asked += 1;
+            }
+        }
+    }
+    for Rule { name, .. } in rules(QUICK) {
+        prometheus.until_data("recorded", name).await;
+        asked += 1;
+    }
+    for alert in alerts(QUICK) {
+        // What is watched is there while nothing is wrong; that the alert fires then is for promtool.
+        prometheus.until_data(alert.name, &alert.value.to_string()).await;
+        asked += 1;
+    }
+    println!("{asked} queries returned data; {} panel(s) without: {EMPTY:?}", EMPTY.len());
+    the_killed_are_told_of(&prometheus).await;
+    all_rules_are_well(&prometheus).await;
+}
+
+fn peer_of(cluster: &Cluster, name: &str) -> pams_shared::id::PeerId {
+    let index = ["ams", "ber", SLOW].iter().position(|n| *n == name).unwrap();
+    cluster.agents[index].peer
+}
+
+/// What Grafana would offer; the dead are still offered by their name.
+async fn variable_finds_values(prometheus: &Prometheus, variable: &Variable) {
+    let (function, inner) = variable.query.strip_suffix(')').unwrap().split_once('(').unwrap();
+    let (query, wanted) = match function {
+        "label_values" => inner.rsplit_once(", ").unwrap(),
+        _ => (inner, "peer_id"),
+    };
+    let found: Series = prometheus.until_data(variable.name, &filled(query, "")).await;
+    assert!(found.iter().all(|(labels, _)| !label(labels, wanted).is_empty()), "{found:?}");
+    if variable.name == "peer" {
+        let names: BTreeSet<_> = found.iter().map(|(labels, _)| label(labels, "peer_name")).collect();
+        assert!(DOOMED.iter().all(|name| names.contains(*name)) && names.len() == 8, "{names:?}");
+    }
+}
+
+/// Three of eight are gone: an alert of the real Prometheus says so, in words.
+async fn the_killed_are_told_of(prometheus: &Prometheus) {
+    let alert = eventually("PamsManyPeersGone fires", async || {
+        let page = prometheus.page("alerts").await;
+        let all = page["alerts"].as_array().unwrap();
+        all.iter().find(|a| a["labels"]["alertname"] == "PamsManyPeersGone" && a["state"] == "firing").cloned()
+    })
+    .await;
+    let description = alert["annotations"]["description"].as_str().unwrap();
+    assert!(description.contains("% of the peers are gone"), "{description}");
+    let page = prometheus.page("alerts").await;
+    assert!(!page.to_string().contains("error expanding"), "{page}");
+}
+
+async fn all_rules_are_well(prometheus: &Prometheus) {
+    let page = prometheus.page("rules").await;
+    let groups = page["groups"].as_array().unwrap();
+    let all: Vec<&Value> = groups.iter().flat_map(|g| g["rules"].as_array().unwrap()).collect();
+    assert_eq!(all.len(), rules(QUICK).len() + alerts(QUICK).len());
+    for rule in all {
+        assert_eq!(rule["health"], "ok", "{rule}");
+    }
+}
