@@ -6,5 +6,6 @@
 
 pub mod files;
 pub mod grafana;
+pub mod preview;
 pub mod prometheus;
 pub mod query;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use pams_dashboards::prometheus::{AGENT_JOB, SERVER_JOB, Timing, alerts, cases, rules};
+use pams_dashboards::prometheus::{AGENT_JOB, SERVER_JOB, Scrape, Timing, alerts, cases, rules};
 use yaml_rust2::{Yaml, YamlLoader};
 
 fn root() -> &'static Path {
@@ -51,4 +51,42 @@ fn rules_alerts_and_tests_come_through_as_they_are() {
     }
     let tests = read("prometheus/tests/alerts.yml");
     assert_eq!(tests["tests"].as_vec().unwrap().len(), cases().len());
+}
+
+/// Of `a:b` or `a:b:ro`.
+fn mounts(service: &Yaml) -> Vec<(&str, &str)> {
+    texts(&service["volumes"]).iter().map(|v| v.trim_end_matches(":ro").split_once(':').unwrap()).collect()
+}
+
+#[test]
+fn the_compose_file_mounts_what_is_there_where_it_is_looked_for() {
+    let compose = read("compose.yml");
+    let (prometheus, grafana) = (&compose["services"]["prometheus"], &compose["services"]["grafana"]);
+    for service in [prometheus, grafana] {
+        let (_, tag) = service["image"].as_str().unwrap().rsplit_once(':').unwrap();
+        assert!(tag.split('.').count() == 3, "{tag} is no pinned version");
+        assert_eq!(service["network_mode"].as_str(), Some("host"));
+        for (from, _) in mounts(service) {
+            match from.strip_prefix("./") {
+                Some(path) => assert!(root().join(path).exists(), "{from}"),
+                None => assert!(!compose["volumes"].as_hash().unwrap()[&Yaml::String(from.into())].is_badvalue()),
+            }
+        }
+    }
+    let target = |service, from| mounts(service).iter().find(|m| m.0 == from).unwrap().1.to_owned();
+    let option = |name: &str| {
+        let all = texts(&prometheus["command"]);
+        all.iter().find_map(|w| w.strip_prefix(name).and_then(|w| w.strip_prefix('='))).unwrap().to_owned()
+    };
+    assert_eq!(option("--config.file"), format!("{}/prometheus.yml", target(prometheus, "./prometheus")));
+    assert_eq!(option("--storage.tsdb.path"), target(prometheus, "prometheus"));
+
+    let source = &read("provisioning/datasource.yml")["datasources"][0];
+    assert_eq!(source["url"].as_str().unwrap(), format!("http://{}", option("--web.listen-address")));
+    assert_eq!(source["jsonData"]["timeInterval"].as_str(), Some(Scrape::default().interval));
+    let folder = target(grafana, "./grafana");
+    assert_eq!(read("provisioning/dashboards.yml")["providers"][0]["options"]["path"].as_str(), Some(folder.as_str()));
+    let home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].as_str().unwrap();
+    let home = home.strip_prefix(&format!("{folder}/")).unwrap();
+    assert!(root().join("grafana").join(home).exists(), "{home}");
 }

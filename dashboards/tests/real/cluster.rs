@@ -32,8 +32,9 @@ const CAST: [(&str, f64, Status); 5] = [
 /// Answers after 60 ms.
 pub const SLOW: &str = "cai";
 const SHAKY: &str = "del";
-/// They are killed.
+/// They are killed. So far do they live from all others.
 pub const DOOMED: [&str; 3] = ["fai", "gru", "hnd"];
+const FAR_MS: f64 = 10.0;
 /// So that an answer over the shaky line is late now and then.
 const DEADLINE: Duration = Duration::from_millis(250);
 
@@ -42,6 +43,7 @@ pub struct Cluster {
     pub http: SocketAddr,
     pub agents: Vec<Peer>,
     doomed: Vec<Process>,
+    doomed_at: Vec<SocketAddr>,
     // Outlives those that write there.
     _dir: TempDir,
 }
@@ -80,7 +82,8 @@ impl Cluster {
         for seat in go {
             doomed.push(everybody(seat).spawn(Some(&token)).await);
         }
-        let cluster = Self { server, http, agents, doomed, _dir: dir };
+        let doomed_at = go.iter().map(|seat| seat.at).collect();
+        let cluster = Self { server, http, agents, doomed, doomed_at, _dir: dir };
         cluster.emulate();
         cluster.until_peers(Liveness::Live, CAST.len() + DOOMED.len()).await;
         cluster
@@ -91,6 +94,11 @@ impl Cluster {
             for (to, b) in self.agents.iter().zip(CAST).filter(|(to, _)| to.peer != from.peer) {
                 from.emulate(to.at, link(a, b));
             }
+            // The sockets of the others are out of reach, so both ways are put on this side of theirs.
+            for to in &self.doomed_at {
+                let both = 2.0 * FAR_MS;
+                from.emulate(*to, link((a.0, a.1 + both, a.2), (DOOMED[0], both, Status::Online)));
+            }
         }
     }
 
@@ -100,6 +108,15 @@ impl Cluster {
             summary.peers.iter().any(|(l, n)| *l == liveness && *n == count as u64)
         })
         .await;
+    }
+
+    /// The line of the first becomes longer, there and back by so many ms.
+    pub fn detour(&self, ms: f64) {
+        for (to, b) in self.agents.iter().zip(CAST).skip(1) {
+            let way = link((CAST[0].0, CAST[0].1 + ms, CAST[0].2), b);
+            self.agents[0].emulate(to.at, way);
+            to.emulate(self.agents[0].at, way);
+        }
     }
 
     /// As `kill -9`; returns once the home knows that they are gone.

@@ -13,6 +13,7 @@ mod http;
 mod peer;
 
 mod cluster;
+mod preview;
 mod prometheus;
 mod promtool;
 mod queries;

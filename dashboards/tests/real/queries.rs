@@ -18,8 +18,13 @@ const EMPTY: &[(&str, &str)] =
     &[("Applications' transactions, p95", "no application that defines transactions of its own is in this run")];
 
 /// With the variables of a dashboard filled in.
-pub fn filled(query: &str, peer: &str) -> String {
-    let query = query.replace("$__rate_interval", RATE).replace("$__range", "60s").replace("$peer", peer);
+fn filled(query: &str, peer: &str) -> String {
+    filled_with(query, peer, RATE, "60s")
+}
+
+/// The same with another window of rates, and another time that is shown.
+pub fn filled_with(query: &str, peer: &str, rate: &str, shown: &str) -> String {
+    let query = query.replace("$__rate_interval", rate).replace("$__range", shown).replace("$peer", peer);
     query.replace("$job", ".+").replace("$instance", ".+")
 }
 
