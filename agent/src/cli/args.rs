@@ -42,6 +42,10 @@ pub struct DaemonArgs {
     #[command(flatten)]
     pub common: CommonArgs,
 
+    /// Print the columns of the CSV files, and end
+    #[arg(long)]
+    pub list_columns: bool,
+
     /// Control socket: where the daemon listens, and clients ask
     #[arg(long, value_name = "PATH")]
     pub socket: Option<String>,
@@ -162,6 +166,7 @@ impl DaemonArgs {
     pub(super) fn over(self, top: Self) -> Self {
         Self {
             common: self.common.over(top.common),
+            list_columns: self.list_columns || top.list_columns,
             socket: self.socket.or(top.socket),
             join: self.join.or(top.join),
             buddy: [top.buddy, self.buddy].concat(),
@@ -173,7 +178,8 @@ impl DaemonArgs {
     /// Nothing that only a daemon can use. A token may be in the environment for it.
     pub(super) fn is_only_socket(&self) -> bool {
         let CommonArgs { config, print_config, list_metrics, ready_json, .. } = &self.common;
-        let others = config.is_some() || *print_config || *list_metrics || *ready_json || self.name.is_some();
+        let asks = *print_config || *list_metrics || *ready_json || self.list_columns;
+        let others = config.is_some() || asks || self.name.is_some();
         !others && self.common.overrides().is_empty() && self.buddy.is_empty() && self.overlay.is_empty()
     }
 }

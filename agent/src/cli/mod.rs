@@ -27,6 +27,7 @@ pub use pams_shared::terminal::Form;
 
 use crate::{
     config::{Config, client_socket},
+    consumer::csv::columns,
     metrics::CATALOGUE,
 };
 
@@ -81,6 +82,9 @@ impl DaemonArgs {
         if self.common.list_metrics {
             return Ok(Plan::Print(catalogue::print(CATALOGUE)));
         }
+        if self.list_columns {
+            return Ok(Plan::Print(columns::print()));
+        }
         let config = self.config()?;
         if self.common.print_config {
             return Ok(Plan::Print(config::print(&config)?));
@@ -91,7 +95,7 @@ impl DaemonArgs {
     }
 
     fn check(self) -> Result<Plan, Misuse> {
-        if self.common.asks_of_daemon() {
+        if self.common.asks_of_daemon() || self.list_columns {
             return Err(Misuse::DaemonFlags);
         }
         let config = self.config()?;

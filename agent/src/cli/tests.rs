@@ -235,3 +235,11 @@ fn what_is_printed_is_whole() {
 fn the_arguments_are_consistent() {
     <Args as clap::CommandFactory>::command().debug_assert();
 }
+
+#[test]
+fn the_columns_of_the_files_are_listed_by_the_daemon_only() {
+    let Ok(Plan::Print(text)) = plan("pams-agent --list-columns") else { panic!() };
+    assert!(text.starts_with("opened_ms ") && text.contains("\nremote_hold_ns  Of it: "), "{text}");
+    assert!(matches!(plan("pams-agent --list-columns status"), Err(Misuse::DaemonFlags)));
+    assert!(matches!(plan("pams-agent check-config --list-columns"), Err(Misuse::DaemonFlags)));
+}

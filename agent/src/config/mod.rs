@@ -6,6 +6,7 @@
 
 mod buddy;
 mod check;
+mod csv;
 mod http;
 mod place;
 
@@ -25,7 +26,12 @@ use pams_shared::{
 };
 use uuid::Uuid;
 
-pub use self::{buddy::Buddy, http::Http, place::client_socket};
+pub use self::{
+    buddy::Buddy,
+    csv::{Csv, Size},
+    http::Http,
+    place::client_socket,
+};
 use self::{
     check::{count, label, overlay, roster, span, unique, within},
     place::{default_data_dir, default_socket},
@@ -85,6 +91,8 @@ pams_shared::config! {
         [limits]: Limits,
         /// What /metrics shows.
         [metrics]: Exposure,
+        /// Files with a line for each finished transaction (CSV, RFC 4180; --list-columns explains the columns).
+        [csv]: Csv,
         /// The roster: whom this agent watches, up to 4096. Without addresses (host:port) the home is asked for them.
         [[buddy]]: Vec<Buddy> => vec![Buddy::example()],
     }
@@ -204,6 +212,7 @@ impl Daemon for Config {
         within("limits.transactions", self.limits.transactions, 16, TRANSACTIONS_MAX)?;
         within("limits.backlog_records", self.limits.backlog_records, 256, BACKLOG_MAX)?;
         within("metrics.per_peer_max", self.metrics.per_peer_max, 0, PER_PEER_MAX)?;
+        self.csv.check()?;
         roster(&self.buddy)
     }
 }

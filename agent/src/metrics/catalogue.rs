@@ -64,12 +64,18 @@ pams_shared::catalogue! {
     CERTIFICATE_EXPIRY = seconds("pams_agent_certificate_expiry_timestamp_seconds",
         "When this agent's certificate runs out, as a unix time; renewal begins 8 hours earlier.");
 
+    // CSV files.
+    CSV_WRITTEN = counter("pams_agent_csv_records_written_total",
+        "Records that stand in a CSV file; absent unless files are written.");
+    CSV_FAILING = gauge("pams_agent_csv_failing",
+        "1 while the disk does not take records or takes them too slowly, else 0; absent unless files are written.");
+
     // What goes wrong.
     NOTICES = held(by(&["notice"], "one for each notice", counter("pams_agent_notices_total",
         "What an operator may want to know of, by what it is.")));
     REJECTED = held(by(&["reason"], "7 reasons", counter("pams_agent_frames_rejected_total",
         "Frames that were refused; unknown_kind are those of newer versions.")));
-    DROPPED = held(by(&["consumer"], "2 consumers", counter("pams_agent_records_dropped_total",
+    DROPPED = held(by(&["consumer"], "3 consumers", counter("pams_agent_records_dropped_total",
         "Records that a consumer was too slow for.")));
     PANICS = held(counter("pams_agent_task_panics_total", "Tasks that ended by a bug; each lost one connection or request."));
 

@@ -23,12 +23,15 @@ use pams_shared::{
 pub use catalogue::CATALOGUE;
 use catalogue::{DROPPED, LATE_SECONDS, NOTICES, PANICS, REASONS, REJECTED, STAGE, TOTAL};
 
-use crate::core::{Notice, View};
+use crate::{
+    consumer::csv::Progress,
+    core::{Notice, View},
+};
 
 /// Labels of rejected frames beside [`FrameError::LABELS`]: well formed but out of place, a Hello that was refused, and whatever a newer part of the program calls it.
 const REJECTED_ELSE: [&str; 3] = ["misplaced", "hello", OTHER];
 /// Consumers of records that have a queue of their own.
-const CONSUMERS: [&str; 2] = ["tap", OTHER];
+const CONSUMERS: [&str; 3] = ["csv", "tap", OTHER];
 const OTHER: &str = "other";
 /// Those of [`Reason::ALL`] that an agent can give: a crash is booked by the home.
 const REASONS_HERE: [Reason; 8] = [
@@ -65,6 +68,8 @@ pub struct Extras {
     pub reload_successful: bool,
     /// When it was read well for the last time, ms since 1970.
     pub reload_success_ms: u64,
+    /// `None`: no files are written.
+    pub csv: Option<Progress>,
 }
 
 struct Held {
@@ -127,9 +132,9 @@ impl Metrics {
         }
     }
 
-    /// `consumer` was too slow for one record.
-    pub fn dropped(&self, consumer: &str) {
-        self.held.dropped.count(consumer);
+    /// `consumer` was too slow for so many records.
+    pub fn dropped(&self, consumer: &str, records: u64) {
+        self.held.dropped.add(consumer, records);
     }
 
     /// A task ended by a bug.
@@ -186,9 +191,13 @@ impl std::fmt::Debug for Held {
 impl Counters {
     /// A value that is none of the known counts as other, where there is one.
     fn count(&self, value: &str) {
+        self.add(value, 1);
+    }
+
+    fn add(&self, value: &str, n: u64) {
         let known = self.0.iter().find(|(v, _)| *v == value).or_else(|| self.0.iter().find(|(v, _)| *v == OTHER));
         if let Some((_, counter)) = known {
-            counter.increment(1);
+            counter.increment(n);
         }
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn write(view: &View, extras: &Extras, per_peer_max: usize) -> Expo {
     buddies(&mut expo, view);
     single_buddies(&mut expo, &view.buddies, per_peer_max);
     home(&mut expo, view, extras);
+    csv(&mut expo, extras);
     traffic(&mut expo, extras);
     program(&mut expo, extras);
     expo
@@ -136,6 +137,17 @@ fn home(expo: &mut Expo, view: &View, extras: &Extras) {
     let mut expiry = expo.family(&c::CERTIFICATE_EXPIRY);
     if let Some(s) = extras.certificate_expires {
         expiry.sample(&[], s);
+    }
+}
+
+fn csv(expo: &mut Expo, extras: &Extras) {
+    let mut written = expo.family(&c::CSV_WRITTEN);
+    if let Some(csv) = extras.csv {
+        written.sample(&[], csv.written);
+    }
+    let mut failing = expo.family(&c::CSV_FAILING);
+    if let Some(csv) = extras.csv {
+        failing.sample(&[], csv.failing);
     }
 }
 

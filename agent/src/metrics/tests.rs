@@ -24,6 +24,7 @@ const EXTRAS: Extras = Extras {
         emulated_lost: 0,
         emulated_shed: 0,
     },
+    csv: Some(Progress { written: 9, failing: true }),
 };
 
 fn scrape(metrics: &Metrics, view: &View) -> Exposition {
@@ -56,14 +57,16 @@ fn what_never_happened_shows_0_and_what_was_not_measured_nothing() {
         ("pams_agent_transaction_seconds_count", 2),
         ("pams_agent_stage_seconds_count", 5),
         ("pams_agent_late_seconds_count", 1),
-        ("pams_agent_records_dropped_total", 2),
+        ("pams_agent_records_dropped_total", 3),
         ("pams_agent_task_panics_total", 1),
         ("pams_agent_buddies", 5),
     ] {
         assert_eq!(scraped.samples.iter().filter(|s| s.name == name).count(), series, "{name}");
     }
-    for absent in ["buddy_up", "buddy_rtt_seconds", "home_clock_offset_seconds", "certificate_expiry_timestamp_seconds"]
-    {
+    let of_files = ["csv_records_written_total", "csv_failing"];
+    let of_others =
+        ["buddy_up", "buddy_rtt_seconds", "home_clock_offset_seconds", "certificate_expiry_timestamp_seconds"];
+    for absent in of_files.iter().chain(&of_others) {
         assert_eq!(scraped.sum(&format!("pams_agent_{absent}"), &[]), None, "{absent}");
     }
 }
@@ -78,7 +81,7 @@ fn records_and_notices_are_counted_and_timed() {
     for label in ["oversized", "hello", "from the future"] {
         metrics.notice(&Notice::FrameRejected { from: None, label });
     }
-    metrics.dropped("tap");
+    metrics.dropped("tap", 1);
     metrics.panicked();
     metrics.upkeep();
     let s = scrape(&metrics, &sample::view());
@@ -144,4 +147,11 @@ fn series_of_buddies_are_capped_and_vanish_with_them() {
     assert_eq!(s.value("pams_agent_buddies", &[("liveness", "live")]), Some(10.0));
     let s = scrape(&metrics, &View { buddies: vec![], ..view });
     assert_eq!((shown(&s, sample::peer(2)), s.value("pams_agent_metrics_dropped_series", &[])), (0, Some(0.0)));
+}
+
+#[test]
+fn files_that_are_written_show_how_far_they_are() {
+    let s = scrape(&Metrics::new(64), &sample::view());
+    assert_eq!(s.value("pams_agent_csv_records_written_total", &[]), Some(9.0));
+    assert_eq!(s.value("pams_agent_csv_failing", &[]), Some(1.0));
 }

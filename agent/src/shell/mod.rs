@@ -35,6 +35,7 @@ use tokio::{
 };
 
 use crate::{
+    consumer::Consumers,
     core::{Agent, Command, HomeInput, Input, Notice, Output},
     metrics::Metrics,
 };
@@ -68,8 +69,8 @@ struct Shell {
     uplink_events: mpsc::Receiver<UplinkEvent>,
     requests: mpsc::Receiver<Request>,
     metrics: std::sync::Arc<Metrics>,
-    /// Where finished transactions go beside the metrics and the home.
-    tap: Option<mpsc::Sender<Record>>,
+    /// Where finished transactions go beside the home.
+    consumers: Consumers,
     keep: keep::Keep,
     supervisor: std::sync::Arc<Supervisor>,
     pulse: Pulse,
@@ -239,7 +240,7 @@ impl Shell {
                 Output::Report(report) => self.ask_home(UplinkRequest::Report(report)),
                 Output::HangUp { peer } => self.links.hang_up(peer),
                 Output::Rejoin { why } => self.ask_home(UplinkRequest::Rejoin(why)),
-                Output::Record(record) => self.consume(record),
+                Output::Record(record) => self.consumers.take(&record),
                 Output::Pinged { token, result } => {
                     if let Some(answer) = self.asked.remove(&token) {
                         let _ = answer.send(result);
@@ -255,16 +256,6 @@ impl Shell {
     fn notice(&self, notice: &Notice) {
         self.metrics.notice(notice);
         log(notice);
-    }
-
-    fn consume(&mut self, record: Record) {
-        self.metrics.record(&record);
-        tracing::debug!(kind = %record.kind, target_id = %record.target, status = record.outcome.as_str(), correlator = %record.correlator, "transaction");
-        if let Some(tap) = &self.tap
-            && tap.try_send(record).is_err()
-        {
-            self.metrics.dropped("tap");
-        }
     }
 
     /// The uplink's queue is longer than all that the core and the handle let be under way, so it is full only when the
@@ -303,7 +294,7 @@ impl Shell {
     }
 
     /// The last reports, goodbyes, and out.
-    async fn leave(&mut self) {
+    async fn leave(mut self) {
         let settled = async {
             while !self.core.is_settled() && self.core.is_home_up() {
                 match self.uplink_events.recv().await {
@@ -327,6 +318,7 @@ impl Shell {
         }
         self.endpoint.close(close::GOODBYE.into(), GOODBYE);
         let _ = timeout(CLOSE_PATIENCE, self.endpoint.wait_idle()).await;
+        self.consumers.end().await;
     }
 }
 

@@ -43,6 +43,10 @@ use super::{
 };
 use crate::{
     config::{Config, Http, SOFTWARE},
+    consumer::{
+        Consumers,
+        csv::{Csv, Observer},
+    },
     core::Agent,
     metrics::{Extras, Metrics},
 };
@@ -150,6 +154,7 @@ pub async fn run(config: Config, options: Options, shutdown: impl Future<Output 
 pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> {
     let dir = config.data_dir.clone();
     let identity = tokio::task::spawn_blocking(move || AgentIdentity::open(&dir)).await??;
+    let csv = csv(&config, identity.peer_id()).await?;
     let (udp, sent) = Socket::bind(config.listen, config.limits.transactions)
         .with_context(|| format!("can not listen on UDP {} (--listen names another address)", config.listen))?;
     let bound = udp.address()?;
@@ -184,11 +189,12 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let credentials = Credentials::new(identity);
     let started_ms = Clock.now().wall_ms();
     let extras = {
-        let (credentials, udp) = (credentials.clone(), udp.clone());
+        let (credentials, udp, csv) = (credentials.clone(), udp.clone(), csv.as_ref().map(Csv::observer));
         move || Extras {
             started_ms,
             certificate_expires: credentials.expires(),
             traffic: udp.traffic(),
+            csv: csv.as_ref().map(Observer::progress),
             ..Extras::default()
         }
     };
@@ -243,8 +249,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
         uplink: uplink_requests,
         uplink_events,
         requests,
-        metrics,
-        tap: options.tap,
+        metrics: metrics.clone(),
+        consumers: Consumers::new(metrics, options.tap, csv),
         keep,
         supervisor: options.supervisor.clone(),
         pulse: Pulse::new(Clock.now(), Clock.suspended()),
@@ -263,6 +269,16 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     // A home is not waited for: buddies are watched and answered without one.
     options.supervisor.ready();
     Ok(Running { ready, handle, udp, stop: stopped, reloading, supervisor: options.supervisor, tasks })
+}
+
+/// The CSV files, if there are to be any.
+async fn csv(config: &Config, peer: PeerId) -> anyhow::Result<Option<Csv>> {
+    let Some(dir) = config.csv.dir.clone() else { return Ok(None) };
+    let (limits, shown) = (config.csv.limits(), dir.display().to_string());
+    let opened = tokio::task::spawn_blocking(move || Csv::open(&dir, peer, limits)).await?;
+    let csv =
+        opened.with_context(|| format!("can not write CSV files in {shown} (csv.dir names another directory)"))?;
+    Ok(Some(csv))
 }
 
 /// Passes calls on until the endpoint is closed or the loop is gone.

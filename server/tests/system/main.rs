@@ -3,6 +3,7 @@
 //! packets are lost, delayed and cut off by the emulated network of the socket.
 
 mod crash;
+mod csv;
 mod goodbye;
 mod harness;
 mod http;
