@@ -133,20 +133,20 @@ pub fn size() -> anyhow::Result<()> {
 }
 
 /// A token without a limit, made beside the running server as `pams-server token create` does.
-fn token_of(data: &Path, address: &str) -> anyhow::Result<String> {
+pub fn token_of(data: &Path, address: &str) -> anyhow::Result<String> {
     let now = Clock.now().wall_ms() / 1_000;
     let grant = Grant { role: Role::Agent, uses: None, expires_at: now + 3_600, note: "figures".into() };
     let (id, secret) = TokenStore::open(data)?.create(&grant, now)?;
     Ok(Token { pin: pin_of(data)?, id, secret, addresses: vec![address.parse()?] }.to_string())
 }
 
-fn roster_toml(roster: &[Buddy]) -> String {
+pub fn roster_toml(roster: &[Buddy]) -> String {
     let line = |b: &Buddy| format!("[[buddy]]\nid = \"{}\"\naddresses = [\"{}\"]\n", b.id, b.addresses[0]);
     roster.iter().map(line).collect()
 }
 
 /// Waits until every buddy is live; reports what is missing when that takes too long.
-async fn all_live(control: &Control, buddies: usize) -> anyhow::Result<()> {
+pub async fn all_live(control: &Control, buddies: usize) -> anyhow::Result<()> {
     let asked = async {
         loop {
             let live = match control.get::<Value>("/v1/buddies").await {

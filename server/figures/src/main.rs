@@ -3,8 +3,10 @@
 #![allow(clippy::disallowed_methods)] // It is a shell: it starts processes and reads clocks.
 
 mod bytes;
+mod consumers;
 mod crowd;
 mod daemons;
+mod hold;
 mod proc;
 mod rtt;
 
@@ -51,6 +53,21 @@ enum Figure {
         #[arg(long)]
         bin: Option<std::path::PathBuf>,
     },
+    /// What one record costs through all consumers, over the bare line.
+    Consumers {
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+    },
+    /// Growth of the `pams-agent` binary's memory at 1,000 transactions a second (almost ten for each buddy), with CSV files and home.
+    Hold {
+        #[arg(long, default_value_t = 102)]
+        buddies: usize,
+        /// How long to hold it, in seconds; the first tenth of it, at most two minutes, is to warm up.
+        #[arg(long, default_value_t = 3_600)]
+        seconds: u64,
+        #[arg(long)]
+        bin: Option<std::path::PathBuf>,
+    },
     /// Sizes of the binaries, in the build that this program is of and in `dist`.
     Size,
     /// The other side of a measurement; started by it.
@@ -66,6 +83,7 @@ enum Role {
     Echo { dir: std::path::PathBuf },
     Hold { dir: std::path::PathBuf },
     Agent { dir: std::path::PathBuf, token: String },
+    Company { dir: std::path::PathBuf, token: String, agents: usize },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -79,10 +97,15 @@ fn main() -> anyhow::Result<()> {
                 daemons::agent(buddies, Duration::from_secs(seconds), bin.as_deref()).await
             }
             Figure::Server { agents, bin } => daemons::server(agents, bin.as_deref()).await,
+            Figure::Consumers { rounds } => consumers::measure(rounds).await,
+            Figure::Hold { buddies, seconds, bin } => {
+                hold::measure(buddies, Duration::from_secs(seconds), bin.as_deref()).await
+            }
             Figure::Size => daemons::size(),
             Figure::Role { role: Role::Echo { dir } } => rtt::echo(&dir).await,
             Figure::Role { role: Role::Hold { dir } } => rtt::hold(&dir).await,
             Figure::Role { role: Role::Agent { dir, token } } => rtt::agent(&dir, token).await,
+            Figure::Role { role: Role::Company { dir, token, agents } } => hold::company(&dir, &token, agents).await,
         }
     })
 }
