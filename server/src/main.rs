@@ -12,6 +12,7 @@ use pams_shared::{
     config::parse_args,
     logs,
     program::{exit_code, print, run, told},
+    supervisor::Supervisor,
 };
 use tokio::runtime::Builder;
 
@@ -21,7 +22,9 @@ fn main() -> ExitCode {
     let outcome = match parse_args::<Args>().plan() {
         Ok(Plan::Print(text)) => print(&text).map(|()| 0).map_err(anyhow::Error::from),
         Ok(Plan::Ask { config, ask }) => beside(*config, ask),
-        Ok(Plan::Run { config, ready_json }) => daemon(*config, ready_json),
+        Ok(Plan::Run { config, read, ready_json }) => {
+            daemon(*config, Options { read: Some(read), ..Options::default() }, ready_json)
+        }
         Err(misuse) => Ok(told(PROGRAM, Misuse::EXIT, &misuse.into())),
     };
     outcome.unwrap_or_else(|error| told(PROGRAM, exit_code(&error), &error)).into()
@@ -37,10 +40,10 @@ fn beside(config: Config, ask: cli::Ask) -> anyhow::Result<u8> {
 ///
 /// With a thread for each processor: the loop is one task, but each agent's encryption and frames, each handshake and each
 /// answer over HTTP is work of its own, which must not wait for the loop nor hold it up.
-fn daemon(config: Config, ready_json: bool) -> anyhow::Result<u8> {
-    logs::init(&config.log, config.log_format)?;
-    let ready = Box::new(move |ready: &Ready| tell_ready(ready, ready_json));
-    let options = Options { ready: Some(ready), ..Options::default() };
+fn daemon(config: Config, mut options: Options, ready_json: bool) -> anyhow::Result<u8> {
+    options.logs = Some(logs::init(&config.log, config.log_format)?);
+    options.supervisor = Supervisor::from_environment().into();
+    options.ready = Some(Box::new(move |ready: &Ready| tell_ready(ready, ready_json)));
     let runtime = Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     run(runtime, |shutdown| async { Ok(shell::run(config, options, shutdown).await?) })
 }

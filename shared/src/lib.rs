@@ -61,6 +61,8 @@ pub mod process;
 #[cfg(feature = "io")]
 pub mod program;
 #[cfg(feature = "io")]
+pub mod pulse;
+#[cfg(feature = "io")]
 pub mod quic;
 #[cfg(feature = "io")]
 pub mod reload;

@@ -11,7 +11,6 @@ mod join;
 mod keep;
 mod link;
 pub mod local;
-mod pulse;
 pub mod reload;
 mod start;
 mod uplink;
@@ -24,6 +23,7 @@ use pams_shared::{
     frame::{Entry, close},
     id::{Order, PeerId},
     moment::Moment,
+    pulse::{BEAT, Pulse},
     record::{Reason, Record, Why},
     socket::Sent,
     status::Liveness,
@@ -41,7 +41,6 @@ use crate::{
 };
 use handle::Request;
 use link::{GOODBYE, LinkEvent, Links};
-use pulse::{BEAT, Pulse};
 pub use start::{Options, Ready, Running, run, start};
 use uplink::{UplinkEvent, UplinkRequest};
 

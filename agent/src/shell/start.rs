@@ -15,7 +15,9 @@ use pams_shared::{
     control,
     id::{Minter, PeerId},
     identity::{self, AgentIdentity},
-    logs, quic,
+    logs,
+    pulse::Pulse,
+    quic,
     record::Record,
     reload::{Read, ReloadError, Reloader},
     serve::serve,
@@ -37,7 +39,6 @@ use super::{
     keep::{self, Keep},
     link::{Links, Me},
     local::{BOUNDS, Local},
-    pulse::Pulse,
     reload::Reloading,
     uplink::{self, Uplink},
 };

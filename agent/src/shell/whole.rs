@@ -1,9 +1,9 @@
 //! What befalls the loop as a whole: another configuration, a gap in which it did not run, other addresses, and what the
 //! service manager is told of it all.
 
-use pams_shared::{clock::Clock, status::Liveness};
+use pams_shared::{clock::Clock, pulse::Gap, status::Liveness};
 
-use super::{Shell, interfaces::Moved, pulse::Gap, start::homes, uplink::UplinkRequest};
+use super::{Shell, interfaces::Moved, start::homes, uplink::UplinkRequest};
 use crate::{
     config::Config,
     core::{Command, Input, View},

@@ -106,6 +106,14 @@ pub enum Ask {
         #[command(flatten)]
         client: Client,
     },
+    /// Read the configuration again: tells what changed and what needs a restart, or what is wrong with it
+    ///
+    /// File, environment and flags are those of the start; SIGHUP does the same. A configuration that is not good changes
+    /// nothing: the exit code is 1 then.
+    Reload {
+        #[command(flatten)]
+        client: Client,
+    },
     /// Forget a peer that is gone or left, and free its id for another key
     ///
     /// Its agent cannot report, and cannot renew its certificate, until it joins again. What it did stays in the totals.
@@ -182,6 +190,7 @@ impl Ask {
             Self::Token(
                 TokenAsk::Create { client, .. } | TokenAsk::List { client } | TokenAsk::Revoke { client, .. },
             )
+            | Self::Reload { client }
             | Self::Peers { client, .. }
             | Self::Peer { client, .. }
             | Self::Forget { client, .. } => client,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pams_shared::{
-    config::exit,
+    config::{Changes, exit},
     control::{Control, ControlError, target},
     id::PeerId,
     identity::{GrantError, IdentityError},
@@ -114,6 +114,10 @@ impl Asking {
                 let peer = self.resolve(&peer).await?;
                 let detail = self.control.get(&target(&["api", "v1", "peers", &peer.to_string()], &[])).await?;
                 self.write(detail, out, |p: read::Detail| show::peer(&p, colour))
+            }
+            Ask::Reload { .. } => {
+                let answer = self.control.post("/admin/v1/reload", &json!({})).await?;
+                self.write(answer, out, |c: Changes| terminal::changes(&c))
             }
             Ask::Forget { peer, force, .. } => {
                 let query: &[_] = if force { &[("force", "true")] } else { &[] };

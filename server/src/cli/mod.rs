@@ -14,6 +14,7 @@ mod token;
 use pams_shared::{
     catalogue,
     config::{self, CommonArgs, ConfigError, exit},
+    reload::Read,
 };
 
 pub use args::{Args, Ask, Client, Command, DaemonArgs, TokenAsk, Uses};
@@ -30,8 +31,8 @@ pub enum Plan {
     Print(String),
     /// Work beside the server with this configuration.
     Ask { config: Box<Config>, ask: Ask },
-    /// Be the daemon.
-    Run { config: Box<Config>, ready_json: bool },
+    /// Be the daemon; `read` reads the configuration again, from the same sources.
+    Run { config: Box<Config>, read: Read<Config>, ready_json: bool },
 }
 
 /// A mistake of whoever typed it. Nothing was started.
@@ -75,7 +76,8 @@ impl DaemonArgs {
         if self.common.print_config {
             return Ok(Plan::Print(config::print(&config)?));
         }
-        Ok(Plan::Run { config: Box::new(config), ready_json: self.common.ready_json })
+        let ready_json = self.common.ready_json;
+        Ok(Plan::Run { config: Box::new(config), read: Read::new(move || self.config()), ready_json })
     }
 
     fn check(self) -> Result<Plan, Misuse> {

@@ -201,7 +201,7 @@ fn mistakes_in_flags_are_told() {
 fn flags_set_their_keys_before_and_after_the_subcommand() {
     let line =
         "pams-server --name n --domain example.org --advertise a:1,b:2 --listen 127.0.0.1:0 --http off --data-dir /d";
-    let Ok(Plan::Run { config, ready_json: false }) = args(line).plan() else { panic!("{line}") };
+    let Ok(Plan::Run { config, ready_json: false, read: _ }) = args(line).plan() else { panic!("{line}") };
     assert_eq!((config.label().as_str(), config.domain.as_str()), ("n", "example.org"));
     assert_eq!(config.advertise.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "b:2"]);
     assert_eq!((config.listen.port(), config.http), (0, crate::config::Http::Off));

@@ -183,6 +183,11 @@ impl Directory {
     }
 
     /// Looks at the row again later.
+    /// All that are live or overdue.
+    pub fn here(&self) -> Vec<PeerId> {
+        self.looks.iter().map(|(_, peer)| *peer).collect()
+    }
+
     pub fn look_again(&mut self, peer: PeerId, look: Moment) {
         self.change(peer, |row| row.timer = look);
     }

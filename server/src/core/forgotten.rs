@@ -37,10 +37,12 @@ impl Forgotten {
             Trace { epoch: row.epoch, applied: row.applied, shed: row.shed, books: row.books, number: self.number };
         self.oldest.insert((trace.number, peer));
         self.traces.insert(peer, trace);
-        if self.traces.len() <= max {
-            return None;
-        }
-        let (_, oldest) = self.oldest.first().copied()?;
+        self.trim(max)
+    }
+
+    /// Drops the oldest trace if there are more than `max`; whose it was.
+    pub fn trim(&mut self, max: usize) -> Option<PeerId> {
+        let (_, oldest) = self.oldest.first().copied().filter(|_| self.traces.len() > max)?;
         self.take(oldest);
         Some(oldest)
     }

@@ -31,6 +31,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
+    time::Duration,
 };
 
 use pams_shared::{
@@ -98,6 +99,12 @@ pub enum Input {
     Forget {
         peer: PeerId,
         force: bool,
+    },
+    /// Go on with another configuration, which should have passed [`PamsConfig::check`].
+    Reconfigured(Box<PamsConfig>),
+    /// We did not run for so long, in a way that our deadlines need not show: the host was suspended.
+    Stalled {
+        late: Duration,
     },
     /// We are about to stop: no more sessions.
     Drain,
@@ -240,6 +247,8 @@ impl Pams {
             Input::Goodbye { session } => self.goodbye(now, session),
             Input::Closed { session } => self.closed(session),
             Input::Forget { peer, force } => self.forget(now, peer, force),
+            Input::Reconfigured(config) => self.reconfigured(now, *config),
+            Input::Stalled { late } => self.stalled(now, late),
             Input::Drain => self.draining = true,
             Input::Tick => {}
         }
@@ -266,9 +275,9 @@ impl Pams {
     fn look(&mut self, now: Moment) {
         if let Some((at, _)) = self.directory.next_look()
             && now.since(at) > self.config.pace
+            && self.awake < now
         {
-            self.awake = now;
-            self.notice(Notice::Stalled { late: now.since(at) });
+            self.stalled(now, now.since(at));
         }
         for _ in 0..LOOKS_MAX {
             match self.directory.next_look() {
@@ -282,6 +291,28 @@ impl Pams {
                 _ => break,
             }
         }
+    }
+
+    /// Takes other bounds and times. Peers hear of another pace with the next acknowledgement, which may be an old pace away:
+    /// until then nobody is judged by the new one. Entries that departed before are kept as long as they were to be.
+    fn reconfigured(&mut self, now: Moment, config: PamsConfig) {
+        if config.pace != self.config.pace || config.slack != self.config.slack || config.gone_after != self.config.gone_after {
+            self.awake = self.awake.max(now + self.config.pace);
+            for peer in self.directory.here() {
+                self.directory.look_again(peer, now);
+            }
+        }
+        self.config = config;
+        while self.directory.departed() > self.config.departed_max && self.evict(now) {}
+        while let Some(peer) = self.forgotten.trim(self.config.forgotten_max) {
+            self.notice(Notice::ForgottenForGood { peer });
+        }
+    }
+
+    /// Silence before now says nothing.
+    fn stalled(&mut self, now: Moment, late: Duration) {
+        self.awake = self.awake.max(now);
+        self.notice(Notice::Stalled { late });
     }
 
     /// Concludes from a peer's silence.

@@ -25,7 +25,7 @@ pams_shared::catalogue! {
         "Answers that came after the deadline; the transactions stay aborted."));
     DUPLICATE = by(&["kind"], KINDS, counter("pams_server_transactions_duplicate_total",
         "Answers that came again."));
-    REASONS = held(by(&["kind", "reason"], "2 kinds x 8 reasons", counter("pams_server_transaction_reasons_total",
+    REASONS = held(by(&["kind", "reason"], "2 kinds x 9 reasons", counter("pams_server_transaction_reasons_total",
         "Transactions that did not end well, by reason, where their record reached this server; kind is presence.ping \
          or other.")));
     TOTAL = by(&["kind"], "2 kinds", histogram("pams_server_transaction_seconds",
@@ -87,6 +87,10 @@ pams_shared::catalogue! {
     UDP_DROPPED = counter("pams_server_udp_receive_dropped_total", "Packets lost because the socket's buffer was full.");
 
     // The program.
+    RELOADED = gauge("pams_server_config_last_reload_successful",
+        "1 if the configuration was good when it was read last, at the start or since; 0: an older one is in force.");
+    RELOADED_AT = seconds("pams_server_config_last_reload_success_timestamp_seconds",
+        "When the configuration was read well for the last time, as a unix time.");
     BUILD = by(&["version"], ONE, Metric { unit: "info", ..gauge("pams_server_build_info", "1, with the version as a label.") });
     START = seconds("pams_server_start_time_seconds", "When this server started, as a unix time.");
     CPU = Metric { unit: "seconds", ..counter("pams_server_process_cpu_seconds_total",

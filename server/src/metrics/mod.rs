@@ -8,7 +8,10 @@ pub mod catalogue;
 mod snapshot;
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -19,6 +22,7 @@ use pams_shared::{
     frame::{FrameError, Refusal},
     identity::Expiry,
     record::{Kind, Outcome, Reason, Record, Stage},
+    reload::Standing,
     socket::Traffic,
 };
 
@@ -82,7 +86,7 @@ pub struct Metrics {
     held: Held,
     scrape: PrometheusHandle,
     certificates: Mutex<Option<Expiry>>,
-    per_peer_max: usize,
+    per_peer_max: AtomicUsize,
 }
 
 /// What a scrape shows beside the engine.
@@ -92,6 +96,10 @@ pub(crate) struct Extras {
     pub started_ms: u64,
     pub certificates: Option<Expiry>,
     pub traffic: Traffic,
+    /// The configuration was good when it was read last.
+    pub reload_successful: bool,
+    /// When it was read well for the last time, ms since 1970.
+    pub reload_success_ms: u64,
 }
 
 struct Held {
@@ -120,7 +128,7 @@ impl Metrics {
     /// `per_peer_max` peers get series of their own.
     pub fn new(per_peer_max: usize) -> Result<Self, BuildError> {
         let recorder = recorder(CATALOGUE)?;
-        Ok(Self { held: Held::new(&recorder), scrape: recorder.handle(), certificates: Mutex::default(), per_peer_max })
+        Ok(Self { held: Held::new(&recorder), scrape: recorder.handle(), certificates: Mutex::default(), per_peer_max: per_peer_max.into() })
     }
 
     /// A peer's transaction, counted once.
@@ -193,15 +201,22 @@ impl Metrics {
 
     /// How many peers [`Snapshot::of`] is to take.
     pub fn per_peer_max(&self) -> usize {
-        self.per_peer_max
+        self.per_peer_max.load(Relaxed)
+    }
+
+    /// From the next scrape on.
+    pub fn set_per_peer_max(&self, max: usize) {
+        self.per_peer_max.store(max, Relaxed);
     }
 
     /// The whole text of a scrape, in the format of [`pams_shared::expo::CONTENT_TYPE`]. `started_ms`: wall clock at the
     /// start, ms since 1970.
-    pub fn render(&self, snapshot: &Snapshot, started_ms: u64, traffic: Traffic) -> String {
+    pub fn render(&self, snapshot: &Snapshot, started_ms: u64, traffic: Traffic, standing: &Standing) -> String {
         let certificates = *self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = self.scrape.render();
-        text.push_str(snapshot::write(snapshot, &Extras { started_ms, certificates, traffic }).text());
+        let (reload_successful, reload_success_ms) = (standing.successful, standing.success_ms);
+        let extras = Extras { started_ms, certificates, traffic, reload_successful, reload_success_ms };
+        text.push_str(snapshot::write(snapshot, &extras).text());
         text
     }
 }

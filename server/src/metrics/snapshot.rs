@@ -157,6 +157,8 @@ fn traffic(expo: &mut Expo, extras: &Extras) {
 }
 
 fn program(expo: &mut Expo, extras: &Extras) {
+    expo.family(&c::RELOADED).sample(&[], extras.reload_successful);
+    expo.family(&c::RELOADED_AT).sample(&[], extras.reload_success_ms as f64 / 1e3);
     let families = Families { build: &c::BUILD, start: &c::START, cpu: &c::CPU, resident: &c::RSS };
     process::write(expo, families, env!("CARGO_PKG_VERSION"), extras.started_ms);
 }

@@ -9,7 +9,10 @@ use std::fmt;
 use pams_shared::{id::PeerId, identity::IdentityError, moment::Moment};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::{Forgot, Pams};
+use crate::{
+    config::Config,
+    core::{Forgot, Pams},
+};
 
 /// Requests that may wait for the loop; beyond, callers wait in turn.
 const REQUESTS_MAX: usize = 256;
@@ -40,12 +43,15 @@ pub(crate) enum Request {
     /// [`Input::Forget`](crate::core::Input::Forget), and the id unbound in the authority unless the peer is
     /// [`Forgot::StillHere`]. An error is that of the unbinding; a peer that is here then stays.
     Forget { peer: PeerId, force: bool, answer: oneshot::Sender<Result<Forgotten, IdentityError>> },
+    /// Go on with another configuration.
+    Reconfigure { config: Box<Config>, answer: oneshot::Sender<()> },
 }
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Request::Look(_) => f.write_str("Look"),
+            Request::Reconfigure { .. } => f.write_str("Reconfigure"),
             Request::Forget { peer, .. } => f.debug_struct("Forget").field("peer", peer).finish_non_exhaustive(),
         }
     }
@@ -75,6 +81,11 @@ impl Handle {
     /// here; its certificate is refused from then on, and its connection closed.
     pub async fn forget(&self, peer: PeerId, force: bool) -> Result<Result<Forgotten, IdentityError>, Ended> {
         self.ask(|answer| Request::Forget { peer, force, answer }).await
+    }
+
+    /// Goes on with another configuration, as far as a running server can: it does not listen elsewhere, nor move its data.
+    pub async fn reconfigure(&self, config: Config) -> Result<(), Ended> {
+        self.ask(|answer| Request::Reconfigure { config: Box::new(config), answer }).await
     }
 
     /// Waits until the server has ended.

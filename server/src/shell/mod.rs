@@ -10,6 +10,7 @@ pub mod handle;
 pub mod http;
 mod newcomers;
 mod outbox;
+pub mod reload;
 mod start;
 mod told;
 
@@ -20,7 +21,10 @@ use pams_shared::{
     frame::{Entry, Rejected, ReportAck, Terms, close},
     id::PeerId,
     identity::IdentityError,
+    pulse::{BEAT, Gap, Pulse},
     record::Record,
+    status::Liveness,
+    supervisor::Supervisor,
 };
 use quinn::{Connection, Endpoint};
 use tokio::{
@@ -47,6 +51,8 @@ use crate::{
 
 /// How often metrics are tidied.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Between heartbeats that nobody waits for.
+const NO_HEARTBEAT: Duration = Duration::from_secs(86_400);
 /// How long the last packets to the agents may take at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -66,6 +72,8 @@ struct Shell {
     told: Told,
     forgot: Option<Forgot>,
     unbinding: JoinSet<Unbound>,
+    supervisor: Arc<Supervisor>,
+    pulse: Pulse,
 }
 
 /// The loop's end of a connection.
@@ -98,6 +106,7 @@ impl Shell {
         metrics: Arc<Metrics>,
         events: mpsc::Receiver<Event>,
         requests: mpsc::Receiver<Request>,
+        supervisor: Arc<Supervisor>,
     ) -> Self {
         Self {
             core: Pams::new(core, Clock.now()),
@@ -112,6 +121,8 @@ impl Shell {
             told: Told::default(),
             forgot: None,
             unbinding: JoinSet::new(),
+            supervisor,
+            pulse: Pulse::new(Clock.now(), Clock.suspended()),
         }
     }
 
@@ -120,12 +131,19 @@ impl Shell {
         tokio::pin!(shutdown);
         let mut upkeep = tokio::time::interval(UPKEEP);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Sent by the loop itself, so that one that hangs sends none.
+        let mut heartbeat = tokio::time::interval(self.supervisor.heartbeat_every().unwrap_or(NO_HEARTBEAT));
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.deadline();
             tokio::select! {
                 biased; // the rare ones first: under load there is always one more event
                 () = &mut shutdown => break,
-                _ = upkeep.tick() => self.metrics.upkeep(),
+                _ = beat.tick() => self.awake(),
+                _ = heartbeat.tick() => self.supervisor.heartbeat(),
+                _ = upkeep.tick() => self.upkeep(),
                 Some(ended) = self.unbinding.join_next() => self.unbound(ended),
                 Some(request) = self.requests.recv() => self.request(request),
                 Some(event) = self.events.recv() => self.event(event),
@@ -142,8 +160,27 @@ impl Shell {
     }
 
     fn handle(&mut self, input: Input) {
+        self.awake();
         self.core.handle(Clock.now(), input);
         self.drain();
+    }
+
+    /// Whether we have run since the last look; to be asked before anything is judged.
+    fn awake(&mut self) {
+        let now = Clock.now();
+        if let Some(Gap { stopped, suspended }) = self.pulse.look(now, Clock.suspended()) {
+            self.core.handle(now, Input::Stalled { late: stopped + suspended });
+            self.drain();
+        }
+    }
+
+    fn upkeep(&self) {
+        self.metrics.upkeep();
+        if self.supervisor.is_there() {
+            let counts = self.core.summary(Clock.now());
+            let live = counts.peers.iter().find(|(l, _)| *l == Liveness::Live).map_or(0, |(_, n)| *n);
+            self.supervisor.status(&format!("{live} peers live, {} connected", counts.sessions));
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -179,6 +216,11 @@ impl Shell {
     fn request(&mut self, request: Request) {
         match request {
             Request::Look(look) => look(&self.core, Clock.now()),
+            Request::Reconfigure { config, answer } => {
+                self.metrics.set_per_peer_max(config.metrics.per_peer_max);
+                self.handle(Input::Reconfigured(Box::new(config.core())));
+                let _ = answer.send(());
+            }
             Request::Forget { peer, force: true, answer } => self.unbind(peer, Forgot::Unknown, answer),
             Request::Forget { peer, force: false, answer } => match self.forget(peer, false) {
                 entry @ Forgot::StillHere => {

@@ -9,14 +9,18 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 use metrics_exporter_prometheus::BuildError;
 use pams_shared::{
     clock::Clock,
+    config::Changes,
     frame::Role,
     identity::{Address, Authority, Grant, GrantError, IdentityError, Token, server_tls, system_time},
-    quic,
+    logs, quic,
+    reload::{Read, ReloadError, Reloader},
     socket::{Socket, reachable},
+    supervisor::Supervisor,
 };
 use quinn::{Endpoint, rustls};
 use tokio::{
     net::TcpListener,
+    signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
@@ -29,6 +33,7 @@ use super::{
     enrol::Registrar,
     handle::Handle,
     http::{self, About, ListenError, Sources},
+    reload::Reloading,
 };
 use crate::{
     config::{Config, Http, SOFTWARE},
@@ -51,6 +56,12 @@ pub struct Options {
     pub ready: Option<TellReady>,
     /// In place of [`Limits::of_peers`].
     pub limits: Option<Limits>,
+    /// Reads the configuration again; without it a reload is refused.
+    pub read: Option<Read<Config>>,
+    /// The service manager; by default none.
+    pub supervisor: Arc<Supervisor>,
+    /// Changes the log with the configuration.
+    pub logs: Option<logs::Switch>,
 }
 
 /// Called with where it serves.
@@ -85,6 +96,8 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
     #[error("QUIC cannot be set up: {0}")]
     Quic(io::Error),
+    #[error("cannot listen for SIGHUP: {0}")]
+    Signals(io::Error),
     #[error("metrics cannot be set up: {0}")]
     Metrics(#[from] BuildError),
 }
@@ -108,6 +121,8 @@ pub struct Running {
     /// Under QUIC: its traffic, and with feature `sim` of `pams-shared` the emulated network.
     pub socket: Arc<Socket>,
     registrar: Registrar,
+    reloading: Arc<Reloading>,
+    supervisor: Arc<Supervisor>,
     /// Dropped to stop.
     shutdown: oneshot::Sender<()>,
     /// End by themselves when told to stop.
@@ -116,12 +131,17 @@ pub struct Running {
     services: JoinSet<()>,
 }
 
-/// Runs a server until `shutdown`, then stops it in good order.
+/// Runs a server until `shutdown`, then stops it in good order. On SIGHUP it reads its configuration again.
 pub async fn run(config: Config, options: Options, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let mut running = start(config, options).await?;
-    let result = tokio::select! {
-        () = shutdown => Ok(()),
-        () = running.ended() => Err(RunError::Ended),
+    tokio::pin!(shutdown);
+    let result = loop {
+        tokio::select! {
+            () = &mut shutdown => break Ok(()),
+            () = running.ended() => break Err(RunError::Ended),
+            Some(()) = hangup.recv() => drop(running.reload().await), // it has logged how that went
+        }
     };
     running.stop().await;
     result
@@ -157,27 +177,45 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let (shutdown, told) = oneshot::channel();
     let registrar = Registrar::new(authority);
+    let reloader = Reloader::new(config.clone(), options.read, options.supervisor.clone());
+    let reloading = Arc::new(Reloading::new(reloader, handle.clone(), options.logs, quic));
     let door = Door {
         software: SOFTWARE,
         generation: about.generation,
-        domain: config.domain,
+        domain: config.domain.clone(),
         registrar: registrar.clone(),
         metrics: metrics.clone(),
         events,
         limits,
         newcomers: Arc::default(),
     };
-    let shell = Shell::new(core, endpoint.clone(), registrar.clone(), metrics.clone(), inbox, requests);
+    let supervisor = options.supervisor;
+    let shell = Shell::new(
+        core,
+        endpoint.clone(),
+        registrar.clone(),
+        metrics.clone(),
+        inbox,
+        requests,
+        supervisor.clone(),
+    );
     let (mut tasks, mut services) = (JoinSet::new(), JoinSet::new());
     tasks.spawn(shell.run(async { drop(told.await) }));
     tasks.spawn(door::answer(Arc::new(door), endpoint));
     services.spawn(registrar.clone().keep_fresh(metrics.clone()));
-    let sources = Sources { handle: handle.clone(), metrics: metrics.clone(), udp: socket.clone(), about };
+    let sources = Sources {
+        handle: handle.clone(),
+        metrics: metrics.clone(),
+        udp: socket.clone(),
+        about,
+        reloading: reloading.clone(),
+    };
     listeners.serve(sources, &mut tasks);
     if let Some(tell) = options.ready {
         tell(&ready);
     }
-    Ok(Running { ready, handle, metrics, socket, registrar, shutdown, tasks, services })
+    supervisor.ready();
+    Ok(Running { ready, handle, metrics, socket, registrar, reloading, supervisor, shutdown, tasks, services })
 }
 
 impl Running {
@@ -189,8 +227,14 @@ impl Running {
         }
     }
 
+    /// Reads the configuration again, and goes on with what of it can take effect now.
+    pub async fn reload(&self) -> Result<Changes, ReloadError> {
+        self.reloading.reload().await
+    }
+
     /// Closes all connections and ends. Then the data directory is free, and so is the port unless `socket` was cloned.
     pub async fn stop(mut self) {
+        self.supervisor.stopping();
         drop(self.shutdown);
         let by_itself = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(STOP_PATIENCE, by_itself).await.is_err() {
@@ -259,6 +303,7 @@ fn about(
         quic,
         http,
         advertise,
+        configuration: None,
     }
 }
 

@@ -3,10 +3,11 @@
 //! fails. `<<` is an input to a shell that slept until then.
 
 mod bounds;
+mod changes;
 mod random;
 mod rules;
 
-use std::{collections::VecDeque, fmt::Write as _, net::SocketAddr};
+use std::{collections::VecDeque, fmt::Write as _, net::SocketAddr, time::Duration};
 
 use pams_shared::{
     frame::{Hello, Profile, Report, View, close},
@@ -138,6 +139,13 @@ fn parse(now: Moment, text: &str) -> Input {
         "lost" => Input::Closed { session: session(&mut words) },
         "forget" => Input::Forget { peer: id(words[0]), force: words.get(1) == Some(&"force") },
         "drain" => Input::Drain,
+        "suspended" => Input::Stalled { late: Duration::from_secs(words[0].parse().unwrap()) },
+        // The pace alone, in ms; the rest follows.
+        "pace" => Input::Reconfigured(Box::new(paced(words[0].parse().unwrap()))),
+        "departed" => {
+            let departed_max = words[0].parse().unwrap();
+            Input::Reconfigured(Box::new(PamsConfig { departed_max, forgotten_max: 1, ..PamsConfig::default() }))
+        }
         "tick" => Input::Tick,
         _ => panic!("unknown input: {text}"),
     }
@@ -301,4 +309,9 @@ fn detail(d: &PeerDetail) -> String {
         write!(text, " {} sees {seen}{}", letter(w.watcher), if w.stale { " (stale)" } else { "" }).unwrap();
     }
     text
+}
+
+fn paced(ms: u64) -> PamsConfig {
+    let pace = Duration::from_millis(ms);
+    PamsConfig { pace, gone_after: pace * 3, ..PamsConfig::default() }
 }

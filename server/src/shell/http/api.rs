@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use pams_shared::{
+    config::Changes,
     expo,
     id::PeerId,
     serve::Refusal,
@@ -52,7 +53,12 @@ pub async fn index() -> &'static str {
 pub async fn metrics(State(sources): State<Arc<Sources>>) -> Result<Response, Refusal> {
     let max = sources.metrics.per_peer_max();
     let snapshot = sources.handle.look(move |pams, now| Snapshot::of(pams, now, max)).await?;
-    let text = sources.metrics.render(&snapshot, sources.about.started_ms, sources.udp.traffic());
+    let text = sources.metrics.render(
+        &snapshot,
+        sources.about.started_ms,
+        sources.udp.traffic(),
+        &sources.reloading.standing(),
+    );
     Ok(([(CONTENT_TYPE, expo::CONTENT_TYPE)], text).into_response())
 }
 
@@ -67,7 +73,7 @@ pub async fn readyz(State(sources): State<Arc<Sources>>) -> Result<&'static str,
 }
 
 pub async fn server(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Json<About> {
-    Json(sources.about.clone())
+    Json(sources.reloading.amended(&sources.about))
 }
 
 /// `?limit=&after=&liveness=&status=&overlay=&name=`.
@@ -162,6 +168,11 @@ pub async fn forget(
         Forgotten { entry: Forgot::Unknown, unbound: false } => Err(unknown(peer)),
         Forgotten { entry, unbound } => Ok(Json(ForgetAnswer { peer, entry: entry == Forgot::Done, binding: unbound })),
     }
+}
+
+/// Reads the configuration again; on the admin socket only.
+pub async fn reload(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<Changes> {
+    Ok(Json(sources.reloading.reload().await?))
 }
 
 /// No query at all.

@@ -7,9 +7,11 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use pams_shared::{
+    config::ConfigError,
     control::{Control, Problem},
     id::PeerId,
     moment::Moment,
+    reload::{Read, Reloader},
 };
 use serde_json::Value;
 use tokio::{
@@ -19,7 +21,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::SOFTWARE,
+    config::{Config, SOFTWARE},
     core::{Input, Output, Pams},
     sample,
     shell::handle::{Forgotten, Request as Ask},
@@ -41,6 +43,10 @@ async fn answer(mut pams: Pams, now: Moment, mut requests: tokio::sync::mpsc::Re
     while let Some(request) = requests.recv().await {
         match request {
             Ask::Look(look) => look(&pams, now),
+            Ask::Reconfigure { config, answer } => {
+                pams.handle(now, Input::Reconfigured(Box::new(config.core())));
+                let _ = answer.send(());
+            }
             Ask::Forget { peer, force, answer } => {
                 pams.handle(now, Input::Forget { peer, force });
                 let outputs = sample::outputs(&mut pams);
@@ -59,6 +65,11 @@ async fn answer(mut pams: Pams, now: Moment, mut requests: tokio::sync::mpsc::Re
 /// No entry, but a key.
 pub const STRANGER: PeerId = PeerId::from_bytes([0xee; 16]);
 
+/// What a reload reads.
+fn read() -> Result<Config, ConfigError> {
+    Ok(Config { name: Some("new".into()), domain: "other.example".into(), ..Config::default() })
+}
+
 /// Serves `pams`, for which it is always `now`.
 pub async fn serve(pams: Pams, now: Moment) -> Served {
     let dir = tempfile::tempdir().unwrap();
@@ -76,11 +87,15 @@ pub async fn serve(pams: Pams, now: Moment) -> Served {
         quic: udp.address().unwrap(),
         http: Some(address),
         advertise: vec!["home.example.org:7420".parse().unwrap()],
+        configuration: None,
     };
     let metrics = Arc::new(Metrics::new(2).unwrap());
     metrics.certificates(pams_shared::identity::Expiry { leaf: 1, intermediate: 2, root: 3 });
     let mut tasks = JoinSet::new();
-    listeners.serve(Sources { handle, metrics, udp, about }, &mut tasks);
+    let quic = about.quic;
+    let reloader = Reloader::new(Config::default(), Some(Read::new(read)), Default::default());
+    let reloading = Arc::new(Reloading::new(reloader, handle.clone(), None, quic));
+    listeners.serve(Sources { handle, metrics, udp, about, reloading }, &mut tasks);
     let answering = tasks.spawn(answer(pams, now, requests));
     let admin = Control::new(dir.path().join("admin.sock"), "pams-server");
     Served { address, admin, dir, tasks, answering }

@@ -19,12 +19,13 @@ use axum::{
     http::{Method, Uri},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 use pams_shared::{
     control::{self, SocketFile},
     id::ServerId,
     identity::Address,
+    reload::Standing,
     serve::{Bounds, serve},
     socket::Socket,
 };
@@ -36,7 +37,7 @@ use tokio::{
 };
 
 pub use self::api::ForgetAnswer;
-use super::handle::Handle;
+use super::{handle::Handle, reload::Reloading};
 use crate::{config::Http, metrics::Metrics};
 
 /// Of each listener's connections. They may be silent for longer than the usual time between two scrapes, so that Prometheus
@@ -57,6 +58,7 @@ pub struct Sources {
     pub metrics: Arc<Metrics>,
     pub udp: Arc<Socket>,
     pub about: About,
+    pub reloading: Arc<Reloading>,
 }
 
 /// This server, for `/api/v1/server`.
@@ -76,6 +78,8 @@ pub struct About {
     pub http: Option<SocketAddr>,
     /// What join tokens give.
     pub advertise: Vec<Address>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<Standing>,
 }
 
 /// Bound, and not answering yet.
@@ -125,7 +129,7 @@ impl Listeners {
         let (handle, metrics) = (sources.handle.clone(), sources.metrics.clone());
         let sources = Arc::new(sources);
         let public = read_only();
-        let everything = public.clone().route("/admin/v1/peers/{id}", delete(api::forget));
+        let everything = public.clone().route("/admin/v1/peers/{id}", delete(api::forget)).route("/admin/v1/reload", post(api::reload));
         if let Some((tcp, _)) = self.tcp {
             let (router, handle, metrics) = (finish(public, sources.clone()), handle.clone(), metrics.clone());
             tasks.spawn(async move { serve(tcp, router, BOUNDS, || metrics.panicked(), handle.ended()).await });

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use pams_shared::{catalogue::compare, control::ControlError, id::PeerId};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use super::{
@@ -183,4 +183,19 @@ async fn it_ends_with_the_loop() {
     assert_eq!(silent.read(&mut [0; 1]).await.unwrap_or(0), 0);
     assert!(TcpStream::connect(served.address).await.is_err());
     assert!(!served.dir.path().join("admin.sock").exists());
+}
+
+#[tokio::test]
+async fn the_configuration_is_read_again_on_the_admin_socket_only_and_shows() {
+    let served = usual().await;
+    assert_eq!(served.ask(Method::POST, "/admin/v1/reload").await.status, 404);
+    let told: Value = served.admin.post("/admin/v1/reload", &Value::Null).await.unwrap();
+    assert_eq!(told["changed"][0]["key"], "name");
+    assert_eq!(told["restart"][0]["key"], "domain");
+    let about: About = served.admin.get("/api/v1/server").await.unwrap();
+    let standing = about.configuration.unwrap();
+    assert_eq!((about.name.as_str(), about.domain.as_str()), ("new", "pams.internal"));
+    assert_eq!((standing.successful, standing.restart), (true, vec!["domain".to_owned()]));
+    let metrics = served.get("/metrics").await.text;
+    assert!(metrics.contains("\npams_server_config_last_reload_successful 1\n"), "{metrics}");
 }

@@ -1,9 +1,9 @@
-//! Notices that the agent did not run: its process was stopped or starved, or its host suspended. The loop looks at each
+//! Notices that a daemon did not run: its process was stopped or starved, or its host suspended. The loop looks at each
 //! turn, and at least once each [`BEAT`], so that a longer gap between two looks is a time in which nothing was heard.
 
 use std::time::Duration;
 
-use pams_shared::moment::Moment;
+use crate::moment::Moment;
 
 /// Longest pause between two looks of a loop that runs.
 pub const BEAT: Duration = Duration::from_secs(1);

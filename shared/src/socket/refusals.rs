@@ -1,0 +1,173 @@
+//! What routers and hosts say of packets that did not arrive (ICMP), and the kernel of those it could not send: nothing
+//! listens there, no route, forbidden. A socket that is not connected hears of it only through its error queue (ip(7),
+//! IP_RECVERR), which tells for each error whereto the packet was.
+//!
+//! Anybody who knows our address and port can forge such a message, so it ends nothing that works: it is told to those who
+//! are calling an address ([`Refusals::wait`]), whose call would otherwise just fail later. Systems other than Linux tell
+//! nothing; there a call fails when its time is over.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use super::stamps::canonical;
+use crate::record::{Reason, Why};
+
+/// Calls under way to one address that are told; those beyond just wait.
+const CALLS_MAX: usize = 64;
+
+/// Calls under way, by the address called.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    calls: Mutex<HashMap<SocketAddr, Vec<oneshot::Sender<Unreachable>>>>,
+}
+
+/// Why packets to an address do not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// The host is there and says that nothing listens on the port.
+    Refused,
+    /// A router, or the host before it, says that the host does not answer.
+    Host,
+    /// No route: here, or at a router.
+    Network,
+    /// A firewall says so, here or on the way.
+    Forbidden,
+}
+
+impl Unreachable {
+    /// `None`: the error is not of this kind (a packet too long for the path, say).
+    pub fn of(error: i32) -> Option<Self> {
+        use nix::libc::{EACCES, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH, EPERM};
+        match error {
+            ECONNREFUSED => Some(Self::Refused),
+            EHOSTUNREACH | EHOSTDOWN => Some(Self::Host),
+            ENETUNREACH | ENETDOWN => Some(Self::Network),
+            EACCES | EPERM => Some(Self::Forbidden),
+            _ => None,
+        }
+    }
+
+    /// For people and records. Only the first is the other side's word; the others keep a packet from leaving or arriving.
+    pub fn why(self) -> Why {
+        match self {
+            Self::Refused => Why::new(
+                Reason::Refused,
+                "nothing listens there: is it running, and is the port right? (a firewall may also say so)",
+            ),
+            Self::Host => Why::new(Reason::NotSent, "the host does not answer: it is down, or the address is wrong"),
+            Self::Network => {
+                Why::new(Reason::NotSent, "there is no route to that network: check this host's network and routes")
+            }
+            Self::Forbidden => {
+                Why::new(Reason::NotSent, "a firewall here or on the way forbids it: let UDP through to that port")
+            }
+        }
+    }
+}
+
+impl Refusals {
+    /// Waits until packets to `address` are said not to arrive; for ever, if nobody says so.
+    pub async fn wait(&self, address: SocketAddr) -> Unreachable {
+        let told = {
+            let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            let waiting = calls.entry(canonical(address)).or_default();
+            waiting.retain(|call| !call.is_closed());
+            let (tell, told) = oneshot::channel();
+            if waiting.len() < CALLS_MAX {
+                waiting.push(tell);
+            }
+            told
+        };
+        match told.await {
+            Ok(why) => why,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Tells those who call `address`.
+    pub fn tell(&self, address: SocketAddr, why: Unreachable) {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        for call in calls.remove(&canonical(address)).into_iter().flatten() {
+            let _ = call.send(why); // given up meanwhile
+        }
+        calls.retain(|_, waiting| {
+            waiting.retain(|call| !call.is_closed());
+            !waiting.is_empty()
+        });
+    }
+
+    /// Nobody calls anybody: there is nothing to look for.
+    pub fn is_idle(&self) -> bool {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{net::IpAddr, os::fd::AsRawFd};
+
+    use nix::{
+        errno::Errno,
+        sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt},
+    };
+
+    use super::*;
+
+    /// Errors read in one go; a flood of forged ones must not keep us.
+    const READ_MAX: usize = 64;
+
+    /// Asks for the error queue.
+    pub fn options(socket: &socket2::Socket, address: SocketAddr) -> io::Result<()> {
+        setsockopt(socket, sockopt::Ipv4RecvErr, &true).or_else(|e| if address.is_ipv6() { Ok(()) } else { Err(e) })?;
+        if address.is_ipv6() {
+            setsockopt(socket, sockopt::Ipv6RecvErr, &true)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the error queue, and gives each address with what is said of it. `Ok(true)`: nothing more is there.
+    pub fn read(socket: &tokio::net::UdpSocket, mut tell: impl FnMut(SocketAddr, Unreachable)) -> io::Result<bool> {
+        let (mut start, mut control) = ([0; 64], Vec::with_capacity(512));
+        for _ in 0..READ_MAX {
+            let mut parts = [io::IoSliceMut::new(&mut start)];
+            let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+            let message = match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+                Ok(message) => message,
+                Err(Errno::EAGAIN) => return Ok(true),
+                Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            // On the error queue, the name is whereto the packet was.
+            let to = message.address.as_ref().and_then(|to| match (to.as_sockaddr_in(), to.as_sockaddr_in6()) {
+                (Some(v4), _) => Some(SocketAddr::new(IpAddr::V4(v4.ip()), v4.port())),
+                (_, Some(v6)) => Some(SocketAddr::new(IpAddr::V6(v6.ip()), v6.port())),
+                _ => None,
+            });
+            for control in message.cmsgs().into_iter().flatten() {
+                let error = match control {
+                    ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => error,
+                    _ => continue,
+                };
+                if let (Some(to), Some(why)) = (to, Unreachable::of(error.ee_errno.cast_signed())) {
+                    tell(to, why);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// An error that was pending on the socket, of any packet before; the call at hand did nothing, and may be made again.
+    pub fn is_pending_error(error: i32) -> bool {
+        use nix::libc::{EHOSTDOWN, EMSGSIZE, ENOPROTOOPT, EOPNOTSUPP, EPROTO};
+        Unreachable::of(error).is_some()
+            || matches!(error, EHOSTDOWN | EMSGSIZE | ENOPROTOOPT | EPROTO | EOPNOTSUPP | nix::libc::ENONET)
+    }
+}
+#[cfg(target_os = "linux")]
+pub use linux::{is_pending_error, options, read};
