@@ -181,8 +181,7 @@ impl Config {
 impl Daemon for Config {
     const ENV_PREFIX: &'static str = "PAMS_SERVER";
     /// The bounds at the door follow from the number of peers.
-    const FIXED: &'static [&'static str] =
-        &["data_dir", "listen", "http", "domain", "limits.peers", "limits.kinds"];
+    const FIXED: &'static [&'static str] = &["data_dir", "listen", "http", "domain", "limits.peers", "limits.kinds"];
 
     fn check(&self) -> Result<(), Flaw> {
         if let Some(name) = &self.name

@@ -47,10 +47,22 @@ pub struct Home {
     pub connected: bool,
     pub server: Option<String>,
     pub why: Option<Why>,
+    #[serde(default)]
+    pub trying: Option<Trying>,
     pub observed: Option<String>,
     pub clock_offset_ms: Option<i64>,
     pub backlog: u64,
     pub shed: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Trying {
+    pub home: String,
+    pub resolved: Vec<String>,
+    pub tries: u32,
+    pub since_ms: u64,
+    pub next_ms: u64,
+    pub tcp: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -10,7 +10,7 @@ use pams_shared::{
     },
 };
 
-use super::read::{Buddy, Fetched, Home, Record, Sleep, Status, Tally, Why};
+use super::read::{Buddy, Fetched, Home, Record, Sleep, Status, Tally, Trying, Why};
 
 /// Clocks that differ by less are not worth a word.
 const CLOCK_TOLD_MS: u64 = 1_000;
@@ -135,7 +135,10 @@ pub fn no_pong(name: &str, seq: u64, reason: &str, text: &str) -> String {
 fn home(h: &Home) -> String {
     if !h.connected {
         let why = h.why.as_ref().map_or_else(|| "none was reached yet".to_owned(), why);
-        return format!("not connected; {why}");
+        return match &h.trying {
+            Some(t) => format!("not connected; {why}; {}", trying(t)),
+            None => format!("not connected; {why}"),
+        };
     }
     let mut text = format!("connected with {}", h.server.as_deref().map_or_else(|| NONE.to_owned(), clean));
     if let Some(observed) = &h.observed {
@@ -146,6 +149,21 @@ fn home(h: &Home) -> String {
         text += &format!("; its clock is {:.1} s {side} ours", ms.unsigned_abs() as f64 / 1e3);
     }
     text
+}
+
+/// What was tried, what the name stands for, what TCP says, and when it goes on.
+fn trying(t: &Trying) -> String {
+    let (home, since) = (clean(&t.home), time(t.since_ms / 1_000));
+    let times = if t.tries == 1 { "once".to_owned() } else { format!("{} times", t.tries) };
+    let mut text = format!("tried {times} since {since}, {home} last");
+    match t.resolved[..] {
+        [] => text += "; that name does not resolve: check it, and DNS on this host",
+        _ => text += &format!("; it resolves to {}", list(&t.resolved)),
+    }
+    if let Some(tcp) = &t.tcp {
+        text += &format!("; {}", clean(tcp));
+    }
+    text + &format!("; next try at {}", time(t.next_ms / 1_000))
 }
 
 fn tally(t: &Tally) -> String {

@@ -10,7 +10,7 @@ use pams_shared::{
     transaction::{Answer, Closed},
 };
 
-use super::{Agent, HomeInput, Notice, Output, Purpose};
+use super::{Agent, HomeInput, Notice, Output, Purpose, Trying};
 
 /// How long a report waits for its acknowledgement.
 const REPORT_PATIENCE: Duration = Duration::from_secs(10);
@@ -21,6 +21,7 @@ pub(super) struct Home {
     pub connected: bool,
     pub attach: u64,
     pub why: Option<Why>,
+    pub trying: Option<Trying>,
     pub observed: Option<String>,
     pub clock_offset_ms: Option<i64>,
 }
@@ -38,6 +39,7 @@ impl Agent {
             HomeInput::Up { terms, observed, clock_offset_ms } => {
                 self.home.connected = true;
                 self.home.why = None;
+                self.home.trying = None;
                 self.home.observed = observed;
                 self.home.clock_offset_ms = Some(clock_offset_ms);
                 let Some(server) = self.home.server else { return };
@@ -62,6 +64,7 @@ impl Agent {
                     self.resolved(now, peer, Err(why.clone()));
                 }
             }
+            HomeInput::Trying(trying) => self.home.trying = Some(trying),
             HomeInput::Written { batch } => {
                 if let Some(correlator) = self.batcher.correlator(batch) {
                     self.pool.sent(correlator, now);

@@ -9,6 +9,7 @@ use pams_shared::{
     record::{Record, Why},
     status::{Liveness, Presence, Status},
 };
+use serde::Serialize;
 
 use super::AgentConfig;
 
@@ -85,6 +86,24 @@ pub enum Input {
     Command(Command),
 }
 
+/// How it stands with the search for a home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trying {
+    /// `host:port` of the last try.
+    pub home: String,
+    /// What the name stands for; empty: it does not resolve.
+    pub resolved: Vec<SocketAddr>,
+    /// Tries since the home was lost, or the start.
+    pub tries: u32,
+    /// When the first of them began, ms since 1970.
+    pub since_ms: u64,
+    /// When the next one begins, at the earliest.
+    pub next_ms: u64,
+    /// What TCP says of the same address, where UDP met silence: a hint where the fault lies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<String>,
+}
+
 #[derive(Clone, Debug)]
 pub enum HomeInput {
     /// A server's certificate is proven; it waits for Hello.
@@ -99,6 +118,8 @@ pub enum HomeInput {
     Down {
         why: Why,
     },
+    /// A try came to nothing; what was tried, and what comes next.
+    Trying(Trying),
     /// The report was handed to the stream.
     Written {
         batch: u64,

@@ -24,7 +24,7 @@ use pams_shared::{
 
 use batcher::Batcher;
 use home::Home;
-pub use io::{Command, HomeInput, Input, LinkId, Notice, Output};
+pub use io::{Command, HomeInput, Input, LinkId, Notice, Output, Trying};
 use roster::{CONTACTS_MAX, Reach, Roster};
 pub use upheaval::{Move, Sleep};
 pub use view::{BuddyView, HomeView, LedgerView, View};

@@ -10,7 +10,7 @@ use pams_shared::{
 };
 use serde::Serialize;
 
-use super::{Agent, Move, Sleep, missed_text, roster::Link};
+use super::{Agent, Move, Sleep, Trying, missed_text, roster::Link};
 
 #[derive(Clone, Debug, Serialize)]
 pub struct View {
@@ -49,6 +49,9 @@ pub struct HomeView {
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Why>,
+    /// How the search for one goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trying: Option<Trying>,
     /// The address the home sees this agent at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed: Option<String>,
@@ -106,6 +109,7 @@ impl Agent {
                 connected: self.home.connected,
                 server: self.home.server,
                 why: self.home.why.clone(),
+                trying: self.home.trying.clone(),
                 observed: self.home.observed.clone(),
                 clock_offset_ms: self.home.clock_offset_ms,
                 attach: self.home.attach,

@@ -9,6 +9,7 @@ use pams_shared::{
     identity::{self, AgentIdentity, Token},
     quic,
     record::{Reason, Why},
+    socket::Socket,
 };
 use quinn::Endpoint;
 use tokio::time::timeout;
@@ -20,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// home says what it thinks of it.
 pub async fn join(
     endpoint: &Endpoint,
+    socket: &Socket,
     mut identity: AgentIdentity,
     token: &str,
     name: &str,
@@ -32,7 +34,7 @@ pub async fn join(
     if identity.is_joined() && !identity.is_joined_by(&token) {
         bail!("{}", identity::IdentityError::OtherCluster);
     }
-    let issued = match redeem(endpoint, &identity, &token, name).await {
+    let issued = match redeem(endpoint, socket, &identity, &token, name).await {
         Err(error) if identity.is_joined() => {
             tracing::warn!(%error, "not joined again; going on with the certificate from before");
             return Ok(identity);
@@ -45,9 +47,15 @@ pub async fn join(
         .context("the certificate that the server issued can not be used")
 }
 
-async fn redeem(endpoint: &Endpoint, identity: &AgentIdentity, token: &Token, name: &str) -> anyhow::Result<Issued> {
+async fn redeem(
+    endpoint: &Endpoint,
+    socket: &Socket,
+    identity: &AgentIdentity,
+    token: &Token,
+    name: &str,
+) -> anyhow::Result<Issued> {
     let request = Frame::Join(identity.join_request(token, name, Clock.now().wall_ms())?);
-    match timeout(PATIENCE, ask(endpoint, token, &request)).await {
+    match timeout(PATIENCE, ask(endpoint, socket, token, &request)).await {
         Ok(Ok((_, Frame::Issued(issued)))) => Ok(issued),
         Ok(Ok((address, Frame::Refused(refused)))) => {
             bail!("{address} refuses to let this agent join: {}", refused.detail)
@@ -64,7 +72,7 @@ async fn redeem(endpoint: &Endpoint, identity: &AgentIdentity, token: &Token, na
 
 /// Asks whichever of the token's servers answers first, and only that one: each answer may use the token up. The cluster has
 /// then spoken; another of its servers would say the same.
-async fn ask(endpoint: &Endpoint, token: &Token, request: &Frame) -> Result<(SocketAddr, Frame), Why> {
+async fn ask(endpoint: &Endpoint, socket: &Socket, token: &Token, request: &Frame) -> Result<(SocketAddr, Frame), Why> {
     let tls = identity::join_tls(token.pin, identity::system_time());
     let client = tls
         .map_err(|e| e.to_string())
@@ -75,7 +83,7 @@ async fn ask(endpoint: &Endpoint, token: &Token, request: &Frame) -> Result<(Soc
     let call = |at| {
         let client = client.clone();
         async move {
-            let called = quic::connect(endpoint, client, at, identity::JOIN_NAME).await;
+            let called = quic::call(endpoint, socket, client, at, identity::JOIN_NAME).await;
             called.map(|connection| (at, connection)).map_err(|why| told(at, why))
         }
     };

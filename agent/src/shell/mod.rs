@@ -8,6 +8,7 @@ mod credentials;
 pub mod handle;
 pub mod interfaces;
 mod join;
+mod journey;
 mod keep;
 mod link;
 pub mod local;
@@ -190,6 +191,7 @@ impl Shell {
             UplinkEvent::Reached { server } => HomeInput::Reached { server },
             UplinkEvent::Up { terms, observed, clock_offset_ms } => HomeInput::Up { terms, observed, clock_offset_ms },
             UplinkEvent::Down { why } => HomeInput::Down { why },
+            UplinkEvent::Trying(trying) => HomeInput::Trying(trying),
             UplinkEvent::Written { batch } => HomeInput::Written { batch },
             UplinkEvent::Acked(ack) => HomeInput::Acked(ack),
             UplinkEvent::Roster(roster) => HomeInput::Roster(roster),

@@ -163,7 +163,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
 
     let name = config.label();
     let identity = match &options.join {
-        Some(token) => join(&endpoint, identity, token, &name).await?,
+        Some(token) => join(&endpoint, &udp, identity, token, &name).await?,
         None => identity,
     };
     let (Some(own), Some(root), Some(domain)) = (identity.own(), identity.root(), identity.domain()) else {
@@ -221,12 +221,14 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let uplink = Uplink {
         me,
         endpoint: endpoint.clone(),
+        socket: udp.clone(),
         client: to_home,
         credentials,
         homes: homes.clone(),
         events: uplink_tell,
         requests: uplink_inbox,
         minter: Minter::new(identity::seed()?),
+        met: false,
     };
     tasks.spawn(async move {
         tokio::select! {

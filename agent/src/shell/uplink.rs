@@ -10,6 +10,7 @@ use pams_shared::{
     identity::{self, Subject},
     quic::{self, StreamError},
     record::{Reason, Why},
+    socket::Socket,
 };
 use quinn::{Connection, ConnectionError, Endpoint};
 use tokio::{
@@ -20,8 +21,10 @@ use tokio::{
 
 use super::{
     credentials::Credentials,
+    journey::Journey,
     link::{GOODBYE, Me, offset},
 };
+use crate::core::Trying;
 
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 const SUPERSEDED: &str = "another agent with this peer's id took our place at the home: if its data directory was copied, \
@@ -43,6 +46,7 @@ pub enum UplinkEvent {
     Reached { server: ServerId },
     Up { terms: Terms, observed: Option<String>, clock_offset_ms: i64 },
     Down { why: Why },
+    Trying(Trying),
     Written { batch: u64 },
     Acked(ReportAck),
     Roster(Roster),
@@ -78,6 +82,8 @@ pub enum UplinkRequest {
 pub struct Uplink {
     pub me: Arc<Me>,
     pub endpoint: Endpoint,
+    /// The one under the endpoint.
+    pub socket: Arc<Socket>,
     pub client: quinn::ClientConfig,
     pub credentials: Credentials,
     /// `host:port` each.
@@ -85,6 +91,8 @@ pub struct Uplink {
     pub events: mpsc::Sender<UplinkEvent>,
     pub requests: mpsc::Receiver<UplinkRequest>,
     pub minter: Minter,
+    /// A home was there since this was last looked at.
+    pub met: bool,
 }
 
 /// Why a connection to the home ended.
@@ -126,7 +134,7 @@ impl Asked {
 impl Uplink {
     /// Runs until Goodbye or until the loop is gone.
     pub async fn run(mut self) {
-        let (mut pause, mut turn) = (RETRY_FIRST, 0);
+        let (mut pause, mut turn, mut journey) = (RETRY_FIRST, 0, Journey::default());
         loop {
             let Some(address) = self.homes.get(turn % self.homes.len().max(1)).cloned() else { return };
             let (why, again) = match self.session(&address, &mut pause).await {
@@ -138,13 +146,28 @@ impl Uplink {
                 return;
             }
             if again {
+                journey = Journey::default();
                 // The same one, unless it is no longer to be tried.
                 turn = self.homes.iter().position(|h| *h == address).unwrap_or(0);
                 pause = RETRY_FIRST;
                 continue;
             }
             let jitter = self.minter.below(pause.as_millis() as u64 / 3 + 1);
-            match self.idle(pause - Duration::from_millis(jitter), &why).await {
+            let wait = pause - Duration::from_millis(jitter);
+            if std::mem::take(&mut self.met) {
+                journey = Journey::default();
+            }
+            // Beside the wait, which it may take a part of.
+            let next = Clock.now() + wait;
+            let told = tokio::select! {
+                trying = journey.tried(&address, &why, next) => Some(trying),
+                () = self.events.closed() => None,
+            };
+            let Some(trying) = told else { return };
+            if self.events.send(UplinkEvent::Trying(trying)).await.is_err() {
+                return;
+            }
+            match self.idle(next.since(Clock.now()), &why).await {
                 Idle::End => return,
                 Idle::Hurry => pause = RETRY_FIRST,
                 Idle::Over => pause = (pause * 2).min(RETRY_LAST),
@@ -177,10 +200,15 @@ impl Uplink {
         let connection = match timeout(HANDSHAKE_PATIENCE, self.connect(address)).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(why)) => return End::Lost(Why::new(why.reason, format!("home {address}: {}", why.text))),
-            Err(_) => return End::Lost(Why::new(Reason::NoAnswer, format!("home {address} did not answer"))),
+            Err(_) => {
+                let text =
+                    format!("no answer over UDP from home {address}: it is down, or a firewall drops UDP on the way");
+                return End::Lost(Why::new(Reason::NoAnswer, text));
+            }
         };
         match self.greet(&connection).await {
             Ok((send, receive)) => {
+                self.met = true;
                 let end = self.session_on(address, &connection, send, receive).await;
                 // Two that take each other's place again and again do so less and less often.
                 if is_superseded(&connection) {
@@ -221,7 +249,8 @@ impl Uplink {
 
     async fn connect(&self, address: &str) -> Result<Connection, Why> {
         let name = identity::home_name(&self.me.domain);
-        quic::race(&[address.to_owned()], |at| quic::connect(&self.endpoint, self.client.clone(), at, &name)).await
+        let attempt = |at| quic::call(&self.endpoint, &self.socket, self.client.clone(), at, &name);
+        quic::race(&[address.to_owned()], attempt).await
     }
 
     /// Hello and its answer on the stream that reports will use.

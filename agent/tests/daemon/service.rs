@@ -71,7 +71,11 @@ fn the_service_manager_hears_of_each_turn_and_nothing_from_a_process_that_is_sto
     let beta = cluster.agent("beta", &[]);
     let buddy = format!("{b}@{}", beta.ready["quic"].as_str().unwrap());
     // So short that the stop outlasts the silence after which a buddy is gone, many times over.
-    fs::write(cluster.folder.path().join("a.toml"), "[ping]\ninterval = \"100ms\"\nretry = \"100ms\"\ndeadline = \"1s\"\n").unwrap();
+    fs::write(
+        cluster.folder.path().join("a.toml"),
+        "[ping]\ninterval = \"100ms\"\nretry = \"100ms\"\ndeadline = \"1s\"\n",
+    )
+    .unwrap();
     let alpha = cluster.agent_in("alpha", &["--config", "a.toml", "--buddy", &buddy], &manager.env("800000"));
     manager.hears("READY=1");
     assert!(manager.hears("STATUS=").starts_with("STATUS=alpha; no home"));
@@ -120,13 +124,11 @@ fn a_reload_takes_what_is_good_and_keeps_the_old_where_it_is_not() {
     let ask = |arguments: &[&str]| client(folder, "alpha.sock", arguments);
     let metrics = || text(&ask(&["status", "-o", "json"]));
 
-    write(&format!("http = \"off\"\nlog = \"debug\"\n[ping]\ninterval = \"3s\"\n[[buddy]]\nid = \"{b}\"\nname = \"beta\"\n"));
+    write(&format!(
+        "http = \"off\"\nlog = \"debug\"\n[ping]\ninterval = \"3s\"\n[[buddy]]\nid = \"{b}\"\nname = \"beta\"\n"
+    ));
     let told = text(&ask(&["reload"]));
-    for line in [
-        "log: \"info\" -> \"debug\"",
-        "ping.interval: \"10s\" -> \"3s\"",
-        "buddy: [] -> 1 entries",
-    ] {
+    for line in ["log: \"info\" -> \"debug\"", "ping.interval: \"10s\" -> \"3s\"", "buddy: [] -> 1 entries"] {
         assert!(told.lines().any(|l| l == line), "{line}: {told}");
     }
     // The flag beats the file, so that there is nothing to restart for.
@@ -146,7 +148,10 @@ fn a_reload_takes_what_is_good_and_keeps_the_old_where_it_is_not() {
     let message = check.trim().strip_prefix("pams-agent: ").unwrap();
     assert!(message.contains("a.toml:2:1") && refused.contains(message), "{refused}\n{check}");
     let status: Value = serde_json::from_str(&metrics()).unwrap();
-    assert_eq!((&status["configuration"]["successful"], &status["configuration"]["error"]), (&false.into(), &message.into()));
+    assert_eq!(
+        (&status["configuration"]["successful"], &status["configuration"]["error"]),
+        (&false.into(), &message.into())
+    );
     assert!(text(&ask(&["status"])).contains("Configuration"), "people see it too");
     assert!(text(&ask(&["buddies"])).contains("beta"), "the one in force goes on");
 

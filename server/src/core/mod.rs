@@ -296,7 +296,10 @@ impl Pams {
     /// Takes other bounds and times. Peers hear of another pace with the next acknowledgement, which may be an old pace away:
     /// until then nobody is judged by the new one. Entries that departed before are kept as long as they were to be.
     fn reconfigured(&mut self, now: Moment, config: PamsConfig) {
-        if config.pace != self.config.pace || config.slack != self.config.slack || config.gone_after != self.config.gone_after {
+        if config.pace != self.config.pace
+            || config.slack != self.config.slack
+            || config.gone_after != self.config.gone_after
+        {
             self.awake = self.awake.max(now + self.config.pace);
             for peer in self.directory.here() {
                 self.directory.look_again(peer, now);

@@ -128,7 +128,12 @@ impl Metrics {
     /// `per_peer_max` peers get series of their own.
     pub fn new(per_peer_max: usize) -> Result<Self, BuildError> {
         let recorder = recorder(CATALOGUE)?;
-        Ok(Self { held: Held::new(&recorder), scrape: recorder.handle(), certificates: Mutex::default(), per_peer_max: per_peer_max.into() })
+        Ok(Self {
+            held: Held::new(&recorder),
+            scrape: recorder.handle(),
+            certificates: Mutex::default(),
+            per_peer_max: per_peer_max.into(),
+        })
     }
 
     /// A peer's transaction, counted once.

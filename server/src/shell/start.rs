@@ -190,15 +190,8 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         newcomers: Arc::default(),
     };
     let supervisor = options.supervisor;
-    let shell = Shell::new(
-        core,
-        endpoint.clone(),
-        registrar.clone(),
-        metrics.clone(),
-        inbox,
-        requests,
-        supervisor.clone(),
-    );
+    let shell =
+        Shell::new(core, endpoint.clone(), registrar.clone(), metrics.clone(), inbox, requests, supervisor.clone());
     let (mut tasks, mut services) = (JoinSet::new(), JoinSet::new());
     tasks.spawn(shell.run(async { drop(told.await) }));
     tasks.spawn(door::answer(Arc::new(door), endpoint));

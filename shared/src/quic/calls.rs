@@ -17,6 +17,7 @@ use super::{StreamError, read_frame, why, why_not_dialled, write_frame};
 use crate::{
     frame::{Frame, FrameError},
     record::{Reason, Why},
+    socket::Socket,
 };
 
 /// Addresses tried for one name.
@@ -35,6 +36,22 @@ pub async fn connect(
 ) -> Result<Connection, Why> {
     let connecting = endpoint.connect_with(client, address, name).map_err(|e| why_not_dialled(&e))?;
     connecting.await.map_err(|e| why(&e))
+}
+
+/// As [`connect`], but gives up as soon as somebody says that packets to `address` do not arrive: nothing listens there,
+/// there is no route. `socket` is the one under `endpoint`.
+pub async fn call(
+    endpoint: &Endpoint,
+    socket: &Socket,
+    client: ClientConfig,
+    address: SocketAddr,
+    name: &str,
+) -> Result<Connection, Why> {
+    tokio::select! {
+        biased;
+        connected = connect(endpoint, client, address, name) => connected,
+        unreachable = socket.unreachable(address) => Err(unreachable.why()),
+    }
 }
 
 /// The addresses of `host:port`.

@@ -7,6 +7,7 @@
 #[cfg(feature = "sim")]
 mod emulate;
 mod receive;
+pub mod refusals;
 pub mod stamps;
 
 use std::{
@@ -28,7 +29,10 @@ use std::{
 use quinn::udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use tokio::{io::Interest, sync::mpsc};
 
-use self::stamps::{Arrivals, Expected, canonical};
+use self::{
+    refusals::{Refusals, Unreachable, is_pending_error},
+    stamps::{Arrivals, Expected, canonical},
+};
 use crate::{
     clock::{Clock, KernelTime},
     id::Correlator,
@@ -55,6 +59,7 @@ pub struct Socket {
     /// The kernel's buffer was full at the last try.
     full: AtomicBool,
     counters: Counters,
+    refusals: Refusals,
     #[cfg(feature = "sim")]
     emulation: std::sync::OnceLock<emulate::Emulation>,
 }
@@ -111,6 +116,7 @@ impl Socket {
         socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
         let state = UdpSocketState::new((&socket).into())?;
         receive::options(&socket)?;
+        refusals::options(&socket, address)?;
         socket.bind(&address.into())?;
         let udp = tokio::net::UdpSocket::from_std(socket.into())?;
         let (sent, stamps) = mpsc::channel(stamps_max.max(1));
@@ -124,6 +130,7 @@ impl Socket {
             tracking: AtomicBool::new(false),
             full: AtomicBool::new(false),
             counters: Counters::default(),
+            refusals: Refusals::default(),
             #[cfg(feature = "sim")]
             emulation: std::sync::OnceLock::new(),
         };
@@ -184,6 +191,39 @@ impl Socket {
     /// the order of reading. `None`: not measured.
     pub fn arrival(&self, from: SocketAddr, payload: usize, idle_since: Moment) -> Option<Moment> {
         lock(&self.arrivals).take(canonical(from), payload, idle_since, Clock.now())
+    }
+
+    /// Waits until somebody says that packets to `to` do not arrive, and why; for ever, if nobody does. For a call under way:
+    /// it can be forged, so a connection that works must not end by it.
+    pub async fn unreachable(&self, to: SocketAddr) -> Unreachable {
+        self.hear_errors(); // what was said before is of before
+        let mut told = std::pin::pin!(self.refusals.wait(to));
+        loop {
+            tokio::select! {
+                biased;
+                why = &mut told => return why,
+                ready = self.io.udp.ready(Interest::ERROR) => match ready {
+                    Ok(_) => self.hear_errors(),
+                    Err(_) => return told.await,
+                },
+            }
+        }
+    }
+
+    /// Empties the error queue, which takes its room from the packets', and tells who waits for it.
+    fn hear_errors(&self) {
+        let udp = &self.io.udp;
+        let read = || refusals::read(udp, |to, why| self.refusals.tell(to, why));
+        let mut looked = false;
+        // "Would block" makes tokio wait for the next one.
+        let _ = udp.try_io(Interest::ERROR, || {
+            looked = true;
+            if read()? { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if !looked {
+            // The kernel has told a send or a read of it before it told tokio.
+            let _ = read();
+        }
     }
 
     pub fn traffic(&self) -> Traffic {
@@ -283,7 +323,15 @@ impl quinn::AsyncUdpSocket for Socket {
             Ok(())
         } else {
             let Io { udp, state } = &*self.io;
-            udp.try_io(Interest::WRITABLE, || state.try_send(udp.into(), transmit))
+            let send = || udp.try_io(Interest::WRITABLE, || state.try_send(udp.into(), transmit));
+            match send() {
+                Err(e) if e.raw_os_error().is_some_and(is_pending_error) => {
+                    // It may be of another packet, sent before; what fails again is of this one.
+                    self.hear_errors();
+                    send()
+                }
+                other => other,
+            }
         };
         match &result {
             Ok(()) => {
@@ -298,6 +346,9 @@ impl quinn::AsyncUdpSocket for Socket {
             Err(e) => {
                 self.counters.send_errors.fetch_add(1, Relaxed);
                 tracing::debug!(to = %transmit.destination, error = %e, "packet not sent");
+                if let Some(why) = e.raw_os_error().and_then(Unreachable::of) {
+                    self.refusals.tell(transmit.destination, why);
+                }
             }
         }
         if let Some(at) = at {
@@ -324,6 +375,9 @@ impl quinn::AsyncUdpSocket for Socket {
                 batch = Some(read);
                 if drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
+            if batch.as_ref().is_some_and(|b| b.errors) {
+                self.hear_errors();
+            }
             match (batch, looked) {
                 (Some(batch), _) if batch.packets > 0 => {
                     self.received(bufs, meta, &stamps, &batch);

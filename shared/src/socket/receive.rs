@@ -15,6 +15,8 @@ pub struct Batch {
     pub drained: bool,
     /// Packets that the kernel has dropped since the socket was bound because its buffer was full, where it says so.
     pub dropped: Option<u32>,
+    /// The error queue has something to tell.
+    pub errors: bool,
 }
 
 #[cfg(target_os = "linux")]
@@ -35,7 +37,10 @@ mod linux {
     };
     use quinn::udp::EcnCodepoint;
 
-    use super::*;
+    use super::{super::refusals::is_pending_error, *};
+
+    /// Pending errors passed over before the next look at the error queue.
+    const PENDING_MAX: usize = 16;
 
     /// Room for the stamp, the packet info of IPv6 and IPv4, the traffic class and the count of drops, four times over.
     #[repr(align(16))]
@@ -64,10 +69,16 @@ mod linux {
         let slots = bufs.iter_mut().zip(meta).zip(stamps);
         for ((buf, meta), stamp) in slots {
             let buf = std::slice::from_mut(buf);
+            let mut pending = 0;
             let message = loop {
                 let flags = MsgFlags::MSG_DONTWAIT;
                 match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), buf, Some(&mut control.0), flags) {
-                    Err(Errno::EINTR) => continue,
+                    Err(Errno::EINTR) => {}
+                    // Of some packet that we sent: not of this socket, whose end it must not be.
+                    Err(e) if is_pending_error(e as i32) && pending < PENDING_MAX => {
+                        batch.errors = true;
+                        pending += 1;
+                    }
                     other => break other,
                 }
             };
@@ -80,7 +91,7 @@ mod linux {
                     batch.drained = true;
                     break;
                 }
-                Err(e) if batch.packets == 0 => return Err(e.into()),
+                Err(e) if batch.packets == 0 && !is_pending_error(e as i32) => return Err(e.into()),
                 // What was read comes first; an error that lasts will be met again.
                 Err(_) => break,
             }

@@ -43,11 +43,14 @@ pub enum Unreachable {
 impl Unreachable {
     /// `None`: the error is not of this kind (a packet too long for the path, say).
     pub fn of(error: i32) -> Option<Self> {
-        use nix::libc::{EACCES, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH, EPERM};
+        use nix::libc::{
+            EACCES, EADDRNOTAVAIL, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, EPERM,
+        };
         match error {
             ECONNREFUSED => Some(Self::Refused),
             EHOSTUNREACH | EHOSTDOWN => Some(Self::Host),
-            ENETUNREACH | ENETDOWN => Some(Self::Network),
+            // The last two: the address that the socket is bound to has no way there.
+            ENETUNREACH | ENETDOWN | EADDRNOTAVAIL | EINVAL => Some(Self::Network),
             EACCES | EPERM => Some(Self::Forbidden),
             _ => None,
         }
@@ -61,9 +64,10 @@ impl Unreachable {
                 "nothing listens there: is it running, and is the port right? (a firewall may also say so)",
             ),
             Self::Host => Why::new(Reason::NotSent, "the host does not answer: it is down, or the address is wrong"),
-            Self::Network => {
-                Why::new(Reason::NotSent, "there is no route to that network: check this host's network and routes")
-            }
+            Self::Network => Why::new(
+                Reason::NotSent,
+                "there is no route to it from the address we listen on: check this host's network, routes and `listen`",
+            ),
             Self::Forbidden => {
                 Why::new(Reason::NotSent, "a firewall here or on the way forbids it: let UDP through to that port")
             }
@@ -122,6 +126,10 @@ mod linux {
     /// Errors read in one go; a flood of forged ones must not keep us.
     const READ_MAX: usize = 64;
 
+    /// Room for the error, who told of it, and the stamps and packet info that come along.
+    #[repr(align(16))]
+    struct Control([u8; 512]);
+
     /// Asks for the error queue.
     pub fn options(socket: &socket2::Socket, address: SocketAddr) -> io::Result<()> {
         setsockopt(socket, sockopt::Ipv4RecvErr, &true).or_else(|e| if address.is_ipv6() { Ok(()) } else { Err(e) })?;
@@ -133,11 +141,12 @@ mod linux {
 
     /// Reads the error queue, and gives each address with what is said of it. `Ok(true)`: nothing more is there.
     pub fn read(socket: &tokio::net::UdpSocket, mut tell: impl FnMut(SocketAddr, Unreachable)) -> io::Result<bool> {
-        let (mut start, mut control) = ([0; 64], Vec::with_capacity(512));
+        let (mut start, mut control) = ([0; 64], Control([0; 512]));
         for _ in 0..READ_MAX {
             let mut parts = [io::IoSliceMut::new(&mut start)];
             let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-            let message = match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            let message = match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control.0), flags)
+            {
                 Ok(message) => message,
                 Err(Errno::EAGAIN) => return Ok(true),
                 Err(Errno::EINTR) => continue,
@@ -171,3 +180,22 @@ mod linux {
 }
 #[cfg(target_os = "linux")]
 pub use linux::{is_pending_error, options, read};
+#[cfg(not(target_os = "linux"))]
+pub use other::{is_pending_error, options, read};
+
+#[cfg(not(target_os = "linux"))]
+mod other {
+    use super::*;
+
+    pub fn options(_: &socket2::Socket, _: SocketAddr) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub fn read(_: &tokio::net::UdpSocket, _: impl FnMut(SocketAddr, Unreachable)) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    pub fn is_pending_error(_: i32) -> bool {
+        false
+    }
+}

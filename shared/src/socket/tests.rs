@@ -172,3 +172,60 @@ mod emulated {
         assert_eq!(a.socket.traffic().emulated_shed, 3);
     }
 }
+
+/// A port that nobody has: it was bound, and is no more.
+#[cfg(target_os = "linux")]
+fn dead(ip: &str) -> SocketAddr {
+    std::net::UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_call_where_nobody_listens_fails_at_once_and_hurts_no_connection() {
+    use crate::{
+        quic::{call, loopback::NAME},
+        record::Reason,
+    };
+
+    for (bound, dead_ips) in [(LOOPBACK, &["127.0.0.1"][..]), ("[::]:0".parse().unwrap(), &["127.0.0.1", "::1"])] {
+        let (ca, mut a, b) = pair(bound, LOOPBACK);
+        let (out, back) = a.connect(&b, &ca).await;
+        assert!(a.socket.track(out.remote_address()) && b.socket.track(back.remote_address()));
+        for ip in dead_ips {
+            let begun = Clock.now();
+            // Two calls of one address, both told; and exchanges beside them.
+            let dead = dead(ip);
+            let one = || call(&a.endpoint, &a.socket, ca.client(&ca.leaf()), dead, NAME);
+            let (first, second) = tokio::join!(one(), one());
+            for refused in [first, second] {
+                let why = refused.unwrap_err();
+                assert!(why.reason == Reason::Refused && why.text.contains("nothing listens"), "{dead}: {why}");
+            }
+            assert!(
+                Clock.now().since(begun) < std::time::Duration::from_secs(4),
+                "before QUIC would try again for long"
+            );
+            exchange(&mut a, &out, &b, &back).await;
+        }
+        // Packets to the dead leave errors behind that nobody waits for: sends and reads pass them over.
+        for _ in 0..40 {
+            let nobody = a.endpoint.connect_with(ca.client(&ca.leaf()), dead("127.0.0.1"), NAME).unwrap();
+            exchange(&mut a, &out, &b, &back).await;
+            drop(nobody);
+        }
+        assert_eq!((a.socket.traffic().send_errors, out.close_reason()), (0, None));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_call_that_the_kernel_can_not_send_fails_at_once() {
+    let ca = Ca::new();
+    let a = Side::with(LOOPBACK, None);
+    // A socket on loopback has no way to another host.
+    let elsewhere = "192.0.2.1:9".parse().unwrap();
+    let client = ca.client(&ca.leaf());
+    let why =
+        crate::quic::call(&a.endpoint, &a.socket, client, elsewhere, crate::quic::loopback::NAME).await.unwrap_err();
+    assert_eq!(why.reason, crate::record::Reason::NotSent, "{why}");
+}

@@ -9,6 +9,7 @@ use pams_shared::{
     identity::{self, Subject},
     quic,
     record::{Reason, Why},
+    socket::Socket,
 };
 use quinn::{Connection, Endpoint};
 use tokio::{sync::Mutex, time::timeout};
@@ -80,6 +81,7 @@ impl Me {
 pub async fn dial(
     me: &Me,
     endpoint: &Endpoint,
+    socket: &Socket,
     client: quinn::ClientConfig,
     peer: PeerId,
     addresses: &[String],
@@ -89,7 +91,7 @@ pub async fn dial(
     let attempt = |address| {
         let (client, turn) = (client.clone(), &turn);
         async move {
-            let dialled = dial_one(me, endpoint, client, peer, address, turn).await;
+            let dialled = dial_one(me, endpoint, socket, client, peer, address, turn).await;
             dialled.map_err(|w| Why::new(w.reason, format!("{address}: {}", w.text)))
         }
     };
@@ -99,13 +101,14 @@ pub async fn dial(
 async fn dial_one(
     me: &Me,
     endpoint: &Endpoint,
+    socket: &Socket,
     client: quinn::ClientConfig,
     peer: PeerId,
     address: SocketAddr,
     turn: &Mutex<()>,
 ) -> Result<Ready, Why> {
     let name = identity::dns_name(Role::Agent, peer.0, &me.domain);
-    let connection = quic::connect(endpoint, client, address, &name).await?;
+    let connection = quic::call(endpoint, socket, client, address, &name).await?;
     let _turn = timeout(TURN_PATIENCE, turn.lock()).await;
     let ack = match quic::request(&connection, &Frame::Hello(me.hello())).await {
         Ok(Frame::HelloAck(ack)) => ack,

@@ -160,9 +160,9 @@ impl Links {
     /// Begins to call a peer at its addresses; ends in `Ready` or `DialFailed`.
     pub fn dial(&mut self, peer: PeerId, addresses: Vec<String>) {
         let (me, endpoint, client) = (self.me.clone(), self.endpoint.clone(), self.client.clone());
-        let events = self.events.clone();
+        let (socket, events) = (self.socket.clone(), self.events.clone());
         self.spawn(async move {
-            let dialled = timeout(HANDSHAKE_PATIENCE, dial(&me, &endpoint, client, peer, &addresses)).await;
+            let dialled = timeout(HANDSHAKE_PATIENCE, dial(&me, &endpoint, &socket, client, peer, &addresses)).await;
             let event = match dialled {
                 Ok(Ok(ready)) => LinkEvent::Ready(Box::new(ready)),
                 Ok(Err(why)) => LinkEvent::DialFailed { peer, why },

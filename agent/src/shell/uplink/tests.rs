@@ -18,12 +18,14 @@ async fn a_home_that_is_lost_answers_what_it_was_asked() {
     let mut uplink = Uplink {
         me: ours.me.clone(),
         endpoint: ours.endpoint.clone(),
+        socket: ours.socket.clone(),
         client: ours.client.clone(),
         credentials: ours.credentials.clone(),
         homes: vec![],
         events,
         requests,
         minter: Minter::new([1; 32]),
+        met: false,
     };
     let peers = [1, 2].map(|n| PeerId::from_bytes([n; 16]));
     for peer in peers {

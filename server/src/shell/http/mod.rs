@@ -129,7 +129,10 @@ impl Listeners {
         let (handle, metrics) = (sources.handle.clone(), sources.metrics.clone());
         let sources = Arc::new(sources);
         let public = read_only();
-        let everything = public.clone().route("/admin/v1/peers/{id}", delete(api::forget)).route("/admin/v1/reload", post(api::reload));
+        let everything = public
+            .clone()
+            .route("/admin/v1/peers/{id}", delete(api::forget))
+            .route("/admin/v1/reload", post(api::reload));
         if let Some((tcp, _)) = self.tcp {
             let (router, handle, metrics) = (finish(public, sources.clone()), handle.clone(), metrics.clone());
             tasks.spawn(async move { serve(tcp, router, BOUNDS, || metrics.panicked(), handle.ended()).await });
