@@ -417,6 +417,10 @@ impl Agent {
             let (peer, notice) = match change {
                 Change::Liveness { peer, from, to } => (peer, Notice::Liveness { peer, from, to }),
                 Change::Status { peer, from, to } => (peer, Notice::Status { peer, from, to }),
+                Change::Heard { peer } => {
+                    self.batcher.view(peer);
+                    continue;
+                }
             };
             self.batcher.view(peer);
             self.notice(notice);

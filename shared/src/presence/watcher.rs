@@ -102,8 +102,21 @@ impl Buddy {
 /// A conclusion that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    Liveness { peer: PeerId, from: Option<Liveness>, to: Liveness },
-    Status { peer: PeerId, from: Option<Status>, to: Status },
+    Liveness {
+        peer: PeerId,
+        from: Option<Liveness>,
+        to: Liveness,
+    },
+    Status {
+        peer: PeerId,
+        from: Option<Status>,
+        to: Status,
+    },
+    /// It is overdue, and something has come from it since: we hear it, and it may not hear us. Told once for each run of
+    /// misses.
+    Heard {
+        peer: PeerId,
+    },
 }
 
 impl Watcher {
@@ -271,9 +284,11 @@ impl Watcher {
     /// Something authenticated came from it.
     pub fn heard(&mut self, now: Moment, peer: PeerId, out: &mut Vec<Change>) {
         let Some(buddy) = self.buddies.get_mut(&peer) else { return };
+        let heard_before = buddy.hears();
         buddy.heard_at = Some(now);
         buddy.unheard = 0;
         match buddy.liveness {
+            Some(Liveness::Overdue) if !heard_before => return out.push(Change::Heard { peer }),
             Some(Liveness::Gone) => conclude(buddy, now, peer, Liveness::Overdue, out),
             Some(Liveness::Left) => {}
             _ => return,
@@ -388,6 +403,7 @@ mod tests {
                 let what = match change {
                     Change::Liveness { to, .. } => to.as_str(),
                     Change::Status { to, .. } => to.as_str(),
+                    Change::Heard { .. } => "heard",
                 };
                 seen.push(format!("{} {what}", now.ns() as f64 / 1e9));
             }
@@ -408,7 +424,7 @@ mod tests {
         // One-way block: our pings are lost, its own arrive, the last at 18; silence is 16 s.
         check(
             "0.1 pong | 15 miss 10 | 15.5 heard | 16 miss 11 | 17 miss 12 | 18 heard | 19 miss 14 | 33.9 miss 28 | 34 miss 29",
-            "0.1 online | 0.1 live | 15 overdue",
+            "0.1 online | 0.1 live | 15 overdue | 15.5 heard",
         );
         check(
             "0.1 pong | 15 miss 10 | 16 miss 11 | 17 miss 12 | 20 heard",
@@ -420,7 +436,7 @@ mod tests {
     fn one_that_was_heard_after_the_misses_began_and_then_fell_silent_is_gone() {
         check(
             "0.1 pong | 15 miss 10 | 15.5 heard | 16 miss 11 | 21 miss 16 | 31.4 miss 26.4 | 31.6 miss 26.6",
-            "0.1 online | 0.1 live | 15 overdue | 31.6 gone",
+            "0.1 online | 0.1 live | 15 overdue | 15.5 heard | 31.6 gone",
         );
     }
 
@@ -428,7 +444,7 @@ mod tests {
     fn a_goodbye_is_left_at_once_and_stays_so_until_it_starts_again() {
         check(
             "0.1 pong | 3 bye | 8 miss 3 | 9 miss 4 | 10 miss 5 | 60 restarted | 61 pong",
-            "0.1 online | 0.1 live | 3 left | 60 overdue | 61 live",
+            "0.1 online | 0.1 live | 3 left | 60 overdue | 60 heard | 61 live",
         );
     }
 
@@ -458,7 +474,7 @@ mod tests {
 
     #[test]
     fn a_late_pong_is_news_of_the_status_but_no_answer() {
-        check("0.1 pong | 15 miss 10 | 15.2 late", "0.1 online | 0.1 live | 15 overdue | 15.2 busy");
+        check("0.1 pong | 15 miss 10 | 15.2 late", "0.1 online | 0.1 live | 15 overdue | 15.2 busy | 15.2 heard");
     }
 
     #[test]
