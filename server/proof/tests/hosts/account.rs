@@ -40,6 +40,8 @@ pub async fn left(home: &Home, seat: &Seat, agent: Agent) -> anyhow::Result<Acco
     // What an outage left open has its deadline; only what was opened last is in flight when the agent leaves.
     let ended = async || agent.pings().await.is_ok_and(|l| l.in_flight <= 1);
     until(&format!("what {} left open has ended", seat.host), PATIENCE, ended).await?;
+    let own = agent.pings().await?;
+    ensure!(own.is_conserved(), "{}: {own:?}", seat.host);
     agent.stop().await?;
     let is_left = async || home.liveness(seat.peer).await.as_deref() == Some("left");
     until(&format!("{} has left", seat.host), PATIENCE, is_left).await?;

@@ -22,6 +22,8 @@ use crate::{
 const HOME_GONE_WITHIN: Duration = Duration::from_secs(5);
 /// A peer that starts again is live at once.
 const LIVE_WITHIN: Duration = Duration::from_secs(6);
+/// Agents report every 1.5 s by default, and a report takes a moment.
+const REPORTED_WITHIN: Duration = Duration::from_millis(2_500);
 const IN_FLIGHT: u64 = 5;
 const STOPPED: Duration = Duration::from_secs(20);
 
@@ -76,6 +78,29 @@ pub async fn a_peer_is_killed(lab: &Lab) -> Outcome {
         after("live again", back, LIVE_WITHIN),
     ];
     Ok(vec![Row::Outage { what: "b: kill -9, 5 in flight", noticed, accounts: vec![("a", of_a), ("b", of_b)] }])
+}
+
+/// `b` is killed while it asks `a` all the time. What it had not reported yet is in its own file only: at most what it opened
+/// since its last report.
+pub async fn a_busy_peer_is_killed(lab: &Lab) -> Outcome {
+    let Pair { home, a, b, alpha, beta } = Pair::start(lab, often).await?;
+    until("the home counts", PATIENCE, async || home.pings_of(b.peer).await.good >= 10).await?;
+    let killed_ms = Clock.now().wall_ms();
+    beta.kill().await?;
+    let to_a = gone(&alpha, &a, &b).await?;
+    let first = b.records()?;
+    let beta = b.start(lab, None).await?;
+    let back = until("live again", LIVE_WITHIN, async || alpha.takes_for(b.peer, "live").await).await?;
+    until("its next life asks", PATIENCE, async || beta.pings().await.is_ok_and(|l| l.good >= 3)).await?;
+
+    let of_a = settle(&home, &a, alpha).await?;
+    let of_b = left(&home, &b, beta).await?;
+    let unreported_since = killed_ms.saturating_sub(REPORTED_WITHIN.as_millis() as u64);
+    let reported = first.iter().filter(|e| e.opened_ms < unreported_since).count() as u64;
+    let second = of_b.file.opened - first.len() as u64;
+    ensure!(of_b.home.opened >= reported + second, "the home misses what it was told: {reported}, {second}, {of_b:?}");
+    let noticed = vec![after("a: gone", to_a, a.gone_within()), after("live again", back, LIVE_WITHIN)];
+    Ok(vec![Row::Outage { what: "b: kill -9, while asking", noticed, accounts: vec![("a", of_a), ("b", of_b)] }])
 }
 
 pub async fn a_peer_is_stopped_for_twenty_seconds(lab: &Lab) -> Outcome {

@@ -117,6 +117,13 @@ pub async fn one_way_for_thirty_seconds(lab: &Lab) -> Outcome {
     ensure!(overdue <= pair.a.silence() + SLACK, "a did not say overdue in time: {overdue:?}");
     let deaf = pair.beta.buddy(pair.a.peer).await?;
     ensure!(deaf["hears"] == false && deaf["is_heard"] == false, "{deaf}");
+    // The home shows both views, and its own beside them.
+    for (of, said, hears) in [(&pair.a, "gone", false), (&pair.b, "overdue", true)] {
+        let detail = pair.home.peer(of.peer).await.unwrap_or_default();
+        let view = &detail["watchers"][0];
+        ensure!(view["liveness"] == said && view["hears"] == hears, "the home's view of {}: {detail}", of.host);
+        ensure!(detail["home"]["liveness"] == "live", "the home hears {} itself: {detail}", of.host);
+    }
 
     lab.wire.set(lab.port("a"), lab.port("b"), WHOLE);
     let bound = pair.a.silence() + SLACK;

@@ -23,7 +23,7 @@ const PACE: Duration = Duration::from_millis(60);
 /// What is slowed down, and by how much.
 const SLOW: Duration = Duration::from_millis(100);
 /// A stage that is not slow may differ by this much from when nothing is; the other processes of the test are not idle.
-const STILL_MS: f64 = 5.0;
+const STILL_MS: f64 = 10.0;
 const ROUNDS: usize = 25;
 
 /// Asks its buddies only when it is told to.
@@ -61,9 +61,9 @@ pub async fn the_network_stage_follows_the_path(lab: &Lab) -> Outcome {
         );
         let bar = icmp * PER_CENT / 100.0 + ALLOWANCE_MS;
         ensure!((network - icmp).abs() <= bar, "{set}: the network stage is {network} ms, ICMP {icmp} ms");
-        // The path is what was set: not only do both agree.
+        // Not only do both agree: the path is what was set, but for how late a busy machine wakes the link's threads.
         let round_trip = link.delay.as_secs_f64() * 2e3;
-        ensure!((icmp - round_trip).abs() <= round_trip * PER_CENT / 100.0 + 1.0, "{set}: ICMP says {icmp} ms");
+        ensure!((icmp - round_trip).abs() <= round_trip / 10.0 + 1.0, "{set}: ICMP says {icmp} ms");
         ensure!(measured * 10 >= COUNT * 8, "{set}: the network was measured in {measured} of {COUNT} pings");
         rows.push(Row::Path {
             set,
