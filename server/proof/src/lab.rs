@@ -74,11 +74,17 @@ pub fn clear_away() -> anyhow::Result<()> {
         let Some(namespace) = line.split_whitespace().next() else { continue };
         let owner = namespace.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-')?.split('-').next());
         let Some(owner) = owner.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
-        if !Path::new(&format!("/proc/{owner}")).exists() {
+        if !is_alive(owner) {
             delete(namespace);
         }
     }
     Ok(())
+}
+
+/// Whether there is such a process. One that has ended and that nobody has waited for is none.
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 impl Lab {

@@ -98,7 +98,7 @@ impl Home {
     /// What a scrape shows.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let snapshot = self.look(|pams, now| Snapshot::of(pams, now, 0)).await;
-        let text = self.running.metrics.render(&snapshot, 0, Traffic::default());
+        let text = self.running.metrics.render(&snapshot, 0, Traffic::default(), &Default::default());
         let value = expo::parse(&text).unwrap().value(name, labels);
         value.unwrap_or_else(|| panic!("{name} {labels:?} is not in\n{text}"))
     }
