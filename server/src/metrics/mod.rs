@@ -87,6 +87,7 @@ pub struct Metrics {
     scrape: PrometheusHandle,
     certificates: Mutex<Option<Expiry>>,
     per_peer_max: AtomicUsize,
+    reload: Mutex<Option<(bool, u64)>>,
 }
 
 /// What a scrape shows beside the engine.
@@ -96,10 +97,8 @@ pub(crate) struct Extras {
     pub started_ms: u64,
     pub certificates: Option<Expiry>,
     pub traffic: Traffic,
-    /// The configuration was good when it was read last.
-    pub reload_successful: bool,
-    /// When it was read well for the last time, ms since 1970.
-    pub reload_success_ms: u64,
+    /// Whether the configuration was good when it was read last, and when it last was, ms since 1970.
+    pub reload: Option<(bool, u64)>,
 }
 
 struct Held {
@@ -133,6 +132,7 @@ impl Metrics {
             scrape: recorder.handle(),
             certificates: Mutex::default(),
             per_peer_max: per_peer_max.into(),
+            reload: Mutex::default(),
         })
     }
 
@@ -209,6 +209,12 @@ impl Metrics {
         self.per_peer_max.load(Relaxed)
     }
 
+    /// How it stands with the configuration.
+    pub fn configuration(&self, standing: &Standing) {
+        let now = Some((standing.successful, standing.success_ms));
+        *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
     /// From the next scrape on.
     pub fn set_per_peer_max(&self, max: usize) {
         self.per_peer_max.store(max, Relaxed);
@@ -216,11 +222,11 @@ impl Metrics {
 
     /// The whole text of a scrape, in the format of [`pams_shared::expo::CONTENT_TYPE`]. `started_ms`: wall clock at the
     /// start, ms since 1970.
-    pub fn render(&self, snapshot: &Snapshot, started_ms: u64, traffic: Traffic, standing: &Standing) -> String {
+    pub fn render(&self, snapshot: &Snapshot, started_ms: u64, traffic: Traffic) -> String {
         let certificates = *self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = self.scrape.render();
-        let (reload_successful, reload_success_ms) = (standing.successful, standing.success_ms);
-        let extras = Extras { started_ms, certificates, traffic, reload_successful, reload_success_ms };
+        let reload = *self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        let extras = Extras { started_ms, certificates, traffic, reload };
         text.push_str(snapshot::write(snapshot, &extras).text());
         text
     }

@@ -157,8 +157,14 @@ fn traffic(expo: &mut Expo, extras: &Extras) {
 }
 
 fn program(expo: &mut Expo, extras: &Extras) {
-    expo.family(&c::RELOADED).sample(&[], extras.reload_successful);
-    expo.family(&c::RELOADED_AT).sample(&[], extras.reload_success_ms as f64 / 1e3);
+    let mut successful = expo.family(&c::RELOADED);
+    if let Some((good, _)) = extras.reload {
+        successful.sample(&[], good);
+    }
+    let mut at = expo.family(&c::RELOADED_AT);
+    if let Some((_, ms)) = extras.reload {
+        at.sample(&[], ms as f64 / 1e3);
+    }
     let families = Families { build: &c::BUILD, start: &c::START, cpu: &c::CPU, resident: &c::RSS };
     process::write(expo, families, env!("CARGO_PKG_VERSION"), extras.started_ms);
 }

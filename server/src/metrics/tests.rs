@@ -16,8 +16,10 @@ const EXPIRY: Expiry = Expiry { leaf: 1, intermediate: 2, root: 3 };
 fn scrape(metrics: &Metrics, pams: &Pams) -> Exposition {
     let snapshot = Snapshot::of(pams, sample::now(), metrics.per_peer_max());
     let standing = Standing { successful: true, success_ms: sample::STARTED_MS, error: None, restart: Vec::new() };
+    metrics.configuration(&standing);
     let traffic = Traffic { bytes_sent: 7, ..Traffic::default() };
-    let text = metrics.render(&snapshot, sample::STARTED_MS, traffic, &standing);
+    let text = metrics.render(&snapshot, sample::STARTED_MS, traffic);
+
     parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 

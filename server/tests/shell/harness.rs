@@ -132,7 +132,7 @@ impl Home {
     }
 }
 
-fn config(dir: &TempDir, listen: SocketAddr) -> Config {
+pub fn config(dir: &TempDir, listen: SocketAddr) -> Config {
     let http = LOOPBACK.to_string().try_into().unwrap();
     Config { data_dir: dir.path().join("home"), listen, http, ..Config::default() }
 }

@@ -145,7 +145,9 @@ impl World {
             | Notice::DialFailed { .. }
             | Notice::RosterCame { .. }
             | Notice::HomeUp { .. }
-            | Notice::HomeDown { .. } => {}
+            | Notice::HomeDown { .. }
+            | Notice::Slept { .. }
+            | Notice::Moved { .. } => {}
         }
     }
 

@@ -81,6 +81,8 @@ pub fn agent_input(input: &Input) -> String {
         Input::Resolved { peer, found } => format!("resolved {} {found:?}", who(peer)),
         Input::FrameRejected { label, .. } => format!("rejected {label}"),
         Input::Home(input) => format!("home {input:?}"),
+        Input::Slept { stopped, suspended } => format!("slept {stopped:?} {suspended:?}"),
+        Input::Moved { addresses } => format!("moved {addresses:?}"),
         Input::Command(command) => format!("{command:?}"),
     }
 }
@@ -103,6 +105,8 @@ pub fn agent_output(output: &Output) -> String {
         Output::Goodbye => "goodbye".to_owned(),
         Output::Notice(Notice::Liveness { peer, to, .. }) => format!("{} is {}", who(peer), to.as_str()),
         Output::Notice(Notice::Status { peer, to, .. }) => format!("{} says {}", who(peer), to.as_str()),
+        Output::HangUp { peer } => format!("hang up {}", who(peer)),
+        Output::Rejoin { why } => format!("rejoin {}", why.text),
         Output::Notice(notice) => format!("notice {}", notice.label()),
     }
 }

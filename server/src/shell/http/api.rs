@@ -53,12 +53,8 @@ pub async fn index() -> &'static str {
 pub async fn metrics(State(sources): State<Arc<Sources>>) -> Result<Response, Refusal> {
     let max = sources.metrics.per_peer_max();
     let snapshot = sources.handle.look(move |pams, now| Snapshot::of(pams, now, max)).await?;
-    let text = sources.metrics.render(
-        &snapshot,
-        sources.about.started_ms,
-        sources.udp.traffic(),
-        &sources.reloading.standing(),
-    );
+    sources.metrics.configuration(&sources.reloading.standing());
+    let text = sources.metrics.render(&snapshot, sources.about.started_ms, sources.udp.traffic());
     Ok(([(CONTENT_TYPE, expo::CONTENT_TYPE)], text).into_response())
 }
 
