@@ -146,6 +146,10 @@ fn sees() -> Vec<Panel> {
             .colours(vec![("late", ORANGE), ("duplicate", BLUE)])
             .ask("late", &own(&a::LATE).is("kind", Kind::Ping).rate(RATE).sum(&[]))
             .ask("duplicate", &own(&a::DUPLICATE).is("kind", Kind::Ping).rate(RATE).sum(&[])),
+        panel("Its round trips", "s", "How many of its answered pings took how long. Bands are groups of buddies that are equally far; all bands that move up at once are its own line.")
+            .heatmap()
+            .size(24, 8)
+            .ask("{{le}}", &own(&a::TOTAL).is("kind", Kind::Ping).bucket().increase(RATE).sum(&["le"])),
     ]
 }
 
@@ -192,5 +196,16 @@ fn program() -> Vec<Panel> {
         panel("Notices", "ops", "What its agent noticed, by what it is: connections that came and went, calls that failed, frames refused. Its log has each with its reason.")
             .stacked(Stack::Areas)
             .ask("{{notice}}", &own(&a::NOTICES).rate(RATE).sum(&["notice"])),
+        panel("Frames refused", "ops", "By reason. unknown_kind: peers of a newer version. All others: a bug, or somebody who tries.")
+            .stacked(Stack::Areas)
+            .ask("{{reason}}", &own(&a::REJECTED).rate(RATE).sum(&["reason"])),
+        panel("UDP packets", "pps", "Sent and received. Received far above sent: many call it, or somebody who should not.")
+            .from_zero()
+            .colours(vec![("sent", BLUE), ("received", GREEN)])
+            .ask("{{direction}}", &own(&a::UDP_PACKETS).rate(RATE).sum(&["direction"])),
+        panel("Homes, and what is not shown", "short", "Changes of home: each is a server or a network that went away. Series of buddies that are left out because there are more than `metrics.per_peer_max`.")
+            .from_zero()
+            .ask("changes of home", &own(&a::HOME_CHANGES).increase(RATE).sum(&[]))
+            .ask("series not shown", &own(&a::DROPPED_SERIES).now().max(&[])),
     ]
 }

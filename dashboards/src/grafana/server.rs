@@ -1,7 +1,6 @@
 //! The server: is it well, who joins and connects, what it takes in, what is odd, and what it costs.
 
-use pams_server::metrics::catalogue as s;
-use pams_shared::record::Kind;
+use pams_server::{core::OTHER, metrics::catalogue as s};
 
 use super::{
     Dashboard, Panel, Row, Stack, job_and_instance, panel,
@@ -87,7 +86,7 @@ fn joining() -> Vec<Panel> {
 
 fn reports() -> Vec<Panel> {
     let by_kind = |metric| chosen(metric).rate(RATE).sum(&["kind"]);
-    let other = || chosen(&s::TOTAL).is_not("kind", Kind::Ping).bucket().rate(RATE);
+    let other = || chosen(&s::TOTAL).is("kind", OTHER).bucket().rate(RATE);
     vec![
         panel("Records", "ops", "Finished transactions that agents reported, each counted once, and those that agents dropped before they could. Shed above 0: homes were away for too long, or `limits.backlog_records` is too small.")
             .from_zero()
@@ -107,7 +106,7 @@ fn reports() -> Vec<Panel> {
         panel("Not good, by reason", "ops", "Of all kinds. See the overview for pings alone.")
             .stacked(Stack::Areas)
             .ask("{{reason}}", &chosen(&s::REASONS).rate(RATE).sum(&["reason"])),
-        panel("Applications' transactions, p95", "s", "Of all kinds but pings, from their records. No line: no application has reported one.")
+        panel("Applications' transactions, p95", "s", "Of all kinds that applications define, from their records. No line: no application has reported one.")
             .log()
             .nothing("no application reports")
             .ask("p95", &other().quantile(0.95, &[])),

@@ -78,14 +78,15 @@ scrape_configs:
       - targets: ["{server}"]
 
   # Every agent that the server knows of and that has not left; `{PEER_ID}` and `{PEER_NAME}` say whose series they are.
-  # Until an agent is reached at the address that the server tells, `up` is 0 for it. Agents answer on loopback only
-  # unless `http` of theirs says otherwise.
+  # Agents answer on loopback only unless `http` of theirs says otherwise.
   - job_name: {AGENT_JOB}
     http_sd_configs:
       - url: "http://{server}/api/v1/sd/prometheus"
         refresh_interval: {refresh}
     relabel_configs:
-      - source_labels: [__meta_pams_peer]
+      # The id by either of its names, of which a server uses one.
+      - source_labels: [__meta_pams_peer, __meta_pams_peer_id]
+        separator: ""
         target_label: {PEER_ID}
       - source_labels: [__meta_pams_name]
         target_label: {PEER_NAME}

@@ -7,7 +7,8 @@ use pams_dashboards::prometheus::{Rule, Timing, alerts, cases, rules};
 
 use crate::promql::{Recorded, check, metric_of};
 
-fn recorded() -> Recorded {
+/// What the rules record; each is good.
+pub fn recorded() -> Recorded {
     let mut recorded = Recorded::new();
     for Rule { name, expr, .. } in rules(Timing::default()) {
         let checked = check(&expr.to_string(), &recorded).unwrap_or_else(|e| panic!("{name}: {e}"));

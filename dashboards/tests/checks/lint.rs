@@ -2,13 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use pams_dashboards::grafana::{Dashboard, Draw, Mode, Panel, dashboards};
+use pams_dashboards::{
+    grafana::{Dashboard, Draw, Mode, Panel, dashboards},
+    prometheus::{Timing, alerts, rules},
+};
 use serde_json::Value;
 
-use crate::promql::{Checked, Recorded, check};
+use crate::{
+    alerts::recorded,
+    promql::{Checked, Recorded, check, metric_of},
+};
 
 /// Panels that look at a counter's value itself, and why.
 const RAW_COUNTERS: &[(&str, &str)] = &[("Ledger off by", "the totals of one moment are set off against each other")];
+/// Metrics that no panel, rule or alert asks for, and why they are there.
+const NOT_SHOWN: &[(&str, &str)] = &[];
 /// Units of Grafana that we use.
 const UNITS: &[&str] = &["short", "s", "percentunit", "ops", "pps", "Bps", "bytes", "string"];
 
@@ -133,6 +141,26 @@ fn legends_and_columns_name_labels_that_the_answer_has() {
             assert!(values > 1, "{name}: a single query's value is called Value");
         }
     });
+}
+
+#[test]
+fn every_metric_is_shown_or_watched() {
+    let mut used = BTreeSet::new();
+    let mut asked = |query: &str| {
+        let checked = check(query, &recorded()).unwrap_or_else(|e| panic!("{e}"));
+        used.extend(checked.selectors.iter().filter_map(|s| metric_of(&s.name)).map(|(m, _)| m.name));
+    };
+    dashboards().iter().flat_map(Dashboard::panels).flat_map(|p| &p.targets).for_each(|t| asked(&t.expr.to_string()));
+    rules(Timing::default()).iter().for_each(|r| asked(&r.expr.to_string()));
+    alerts(Timing::default()).iter().for_each(|a| asked(&a.expr().to_string()));
+    for metric in [pams_agent::metrics::CATALOGUE, pams_server::metrics::CATALOGUE].into_iter().flatten() {
+        let excused = NOT_SHOWN.iter().any(|(name, _)| *name == metric.name);
+        assert!(
+            used.contains(metric.name) != excused,
+            "{}: show it on a dashboard, or say in NOT_SHOWN why not; not both",
+            metric.name
+        );
+    }
 }
 
 #[test]

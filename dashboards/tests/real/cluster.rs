@@ -104,7 +104,7 @@ impl Cluster {
 
     async fn until_peers(&self, liveness: Liveness, count: usize) {
         until("peers at home", async || {
-            let summary = self.server.handle.look(|pams, now| pams.summary(now)).await.unwrap();
+            let summary = self.server.handle.look(pams_server::core::Pams::summary).await.unwrap();
             summary.peers.iter().any(|(l, n)| *l == liveness && *n == count as u64)
         })
         .await;
