@@ -2,7 +2,11 @@
 //! some are far, one answers slowly, one line is so shaky that answers get lost or come late, and some live in processes
 //! of their own, which are killed.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener, UdpSocket},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use pams_agent::config::Http as AgentHttp;
 use pams_server::{
@@ -133,16 +137,27 @@ impl Cluster {
 /// The ports of its HTTP are those of QUIC, so that what service discovery tells can be scraped whether it tells one or the
 /// other.
 fn seat(dir: &std::path::Path, name: &str) -> Seat {
-    let seat = Seat::new(dir, name);
-    let at = seat.at.to_string();
-    let mut seat = seat.with(|c| {
-        c.http = AgentHttp::try_from(at).unwrap();
+    let at = free_port();
+    let mut seat = Seat { at, ..Seat::new(dir, name) }.with(|c| {
+        c.listen = at;
+        c.http = AgentHttp::try_from(at.to_string()).unwrap();
         c.ping.deadline = DEADLINE;
     });
     if name == SLOW {
         seat.answer_after = Duration::from_millis(60);
     }
     seat
+}
+
+/// Free for UDP and for TCP, and not among those that the system gives to outgoing connections, so that it stays free.
+pub fn free_port() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let tried = std::iter::repeat_with(|| {
+        let n = std::process::id().wrapping_mul(31).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        SocketAddr::new(LOOPBACK.ip(), 15_000 + (n % 15_000) as u16)
+    });
+    let is_free = |at: &SocketAddr| UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok();
+    tried.take(15_000).find(is_free).expect("a free port")
 }
 
 /// One way between two of them: delays add up.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::{
-    harness::LOOPBACK,
+    cluster::free_port,
     http::{get, json, try_get},
 };
 
@@ -60,7 +60,7 @@ impl Prometheus {
         write("rules.yml", recording_rules(QUICK));
         write("alerts.yml", alerting_rules(QUICK));
         // It takes no port 0.
-        let at = std::net::TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap();
+        let at = free_port();
         let child = command(dir.path(), at).spawn().expect("prometheus is installed");
         until("prometheus is ready", async || try_get(at, "/-/ready").await.is_some_and(|(status, _)| status == 200))
             .await;
