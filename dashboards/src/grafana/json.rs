@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Calc, Column, Dashboard, Draw, Mode, Panel, Row, Stack, Target, Variable};
+use super::{Column, Dashboard, Draw, Mode, Panel, Row, Say, Stack, Target, Variable};
 
 /// The generation of Grafana's dashboard JSON that is written; newer Grafanas lift it up by themselves.
 const SCHEMA_VERSION: u32 = 39;
@@ -111,7 +111,7 @@ fn one(panel: &Panel) -> Value {
 fn plugin(draw: &Draw) -> &'static str {
     match draw {
         Draw::TimeSeries { .. } => "timeseries",
-        Draw::Stat { .. } => "stat",
+        Draw::Stat(_) => "stat",
         Draw::Heatmap => "heatmap",
         Draw::Table(_) => "table",
         Draw::BarGauge => "bargauge",
@@ -138,11 +138,11 @@ fn options(panel: &Panel) -> Value {
     let legend = |show: bool| json!({ "displayMode": "list", "placement": "bottom", "showLegend": show, "calcs": [] });
     match &panel.draw {
         Draw::TimeSeries { .. } => json!({ "legend": legend(true), "tooltip": { "mode": "multi", "sort": "desc" } }),
-        Draw::Stat { calc, trend } => json!({
-            "graphMode": if *trend { "area" } else { "none" },
-            "colorMode": "value", "justifyMode": "auto", "textMode": if *trend { "value" } else { "auto" },
+        Draw::Stat(say) => json!({
+            "graphMode": if matches!(say, Say::Trend | Say::Mean) { "area" } else { "none" },
+            "colorMode": "value", "justifyMode": "auto", "textMode": match say { Say::Trend | Say::Mean => "value", Say::Now => "auto", Say::Name => "name" },
             "wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard", "orientation": "auto",
-            "reduceOptions": reduce(match calc { Calc::Last => "lastNotNull", Calc::Mean => "mean" }),
+            "reduceOptions": reduce(if *say == Say::Mean { "mean" } else { "lastNotNull" }),
         }),
         Draw::Heatmap => json!({
             "calculate": false, "cellGap": 1, "showValue": "never", "legend": { "show": true },
@@ -222,7 +222,7 @@ fn custom(panel: &Panel) -> Value {
         Draw::StateTimeline => {
             json!({ "lineWidth": 0, "fillOpacity": 80, "spanNulls": false, "insertNulls": false, "hideFrom": hide })
         }
-        Draw::Stat { .. } | Draw::BarGauge => json!({}),
+        Draw::Stat(_) | Draw::BarGauge => json!({}),
     }
 }
 

@@ -8,7 +8,7 @@ mod peer;
 mod server;
 pub mod style;
 
-pub use panel::{Calc, Column, Draw, Mode, Panel, Stack, Step, Target, panel};
+pub use panel::{Column, Draw, Mode, Panel, Say, Stack, Step, Target, panel};
 
 use serde_json::Value;
 

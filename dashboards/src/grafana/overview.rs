@@ -6,7 +6,7 @@ use pams_server::metrics::catalogue as s;
 use pams_shared::record::{Kind, Outcome, Reason, Stage};
 
 use super::{
-    Column, Dashboard, Panel, Row, Stack, job_and_instance, panel,
+    Column, Dashboard, Panel, Row, Say, Stack, job_and_instance, panel,
     style::{self, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW},
 };
 use crate::{
@@ -64,28 +64,28 @@ fn well() -> Vec<Panel> {
     let off = ledger(&s::OPENED).minus(&ledger(&s::CLOSED)).minus(&ledger(&s::IN_FLIGHT)).abs().sum(&[]);
     vec![
         panel("Targets down", "short", "Servers and agents that Prometheus cannot scrape. Agents of peers that are gone are among them until they are forgotten; a server must never be.")
-            .stat()
+            .stat(Say::Trend)
             .steps(GREEN, &[(1.0, ORANGE)])
             .ask("down", &chosen(&UP).now().whether("==", 0).sum(&[])),
         panel("Peers live", "short", "Peers that their home hears as often as it should. Below: who is here.")
-            .stat()
+            .stat(Say::Trend)
             .steps(GREEN, &[])
             .ask("live", &peers("live")),
         panel("Peers gone", "short", "Peers that fell silent without a goodbye. A few are daily life of a P2P network; many at once are an incident.")
-            .stat()
+            .stat(Say::Trend)
             .steps(GREEN, &[(1.0, YELLOW), (10.0, RED)])
             .ask("gone", &peers("gone")),
         panel("Answered in time", "percentunit", "Of the pings that were sent, those answered by their deadline. The rest is lost or late; see below which.")
-            .mean()
+            .stat(Say::Mean)
             .share()
             .steps(RED, &[(0.95, ORANGE), (0.99, GREEN)])
             .decimals(2)
             .ask("in time", &ended(Outcome::Good).over(&sent())),
         panel("Round trip, p95", "s", "19 of 20 answered pings took no longer, over all pairs of peers. It says how far apart peers are, so compare it with itself.")
-            .stat()
+            .stat(Say::Trend)
             .ask("p95", &pings(&s::TOTAL).bucket().rate(RATE).quantile(0.95, &[])),
         panel("Ledger off by", "short", "Opened less closed less in flight, over all kinds. 0: every transaction is accounted for. Anything else is a bug of PAMS; see the alert PamsLedgerNotConserved.")
-            .stat()
+            .stat(Say::Trend)
             .steps(GREEN, &[(1.0, RED)])
             .ask("off by", &off),
     ]

@@ -62,17 +62,23 @@ pub enum Stack {
     Bars,
 }
 
-/// What one number is made of many points.
+/// What a panel of one thing says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Calc {
-    Last,
+pub enum Say {
+    /// The newest value, its trend behind it.
+    Trend,
+    /// The mean, the trend behind it.
     Mean,
+    /// The value as of now.
+    Now,
+    /// The series' name: its value is 1.
+    Name,
 }
 
 #[derive(Clone, Debug)]
 pub enum Draw {
     TimeSeries { stack: Stack, log: bool },
-    Stat { calc: Calc, trend: bool },
+    Stat(Say),
     Heatmap,
     Table(Vec<Column>),
     BarGauge,
@@ -128,9 +134,8 @@ impl Panel {
     #[must_use]
     pub fn ask(mut self, legend: &'static str, expr: &Expr) -> Self {
         let mode = match self.draw {
-            Draw::TimeSeries { .. } | Draw::StateTimeline => Mode::Range,
-            Draw::Stat { trend: true, .. } => Mode::Range,
-            Draw::Stat { .. } | Draw::BarGauge => Mode::Instant,
+            Draw::TimeSeries { .. } | Draw::StateTimeline | Draw::Stat(Say::Trend | Say::Mean) => Mode::Range,
+            Draw::Stat(Say::Now | Say::Name) | Draw::BarGauge => Mode::Instant,
             Draw::Table(_) => Mode::Table,
             Draw::Heatmap => Mode::Heatmap,
         };
@@ -154,22 +159,8 @@ impl Panel {
         Self { draw: Draw::TimeSeries { stack: Stack::None, log: true }, ..self }
     }
 
-    /// One number, its trend behind it.
-    #[must_use]
-    pub fn stat(self) -> Self {
-        Self { draw: Draw::Stat { calc: Calc::Last, trend: true }, width: 4, height: 4, ..self }
-    }
-
-    /// One number for the time that is shown.
-    #[must_use]
-    pub fn mean(self) -> Self {
-        Self { draw: Draw::Stat { calc: Calc::Mean, trend: true }, width: 4, height: 4, ..self }
-    }
-
-    /// One number as of now, or a name.
-    #[must_use]
-    pub fn single(self) -> Self {
-        Self { draw: Draw::Stat { calc: Calc::Last, trend: false }, width: 4, height: 4, ..self }
+    pub fn stat(self, say: Say) -> Self {
+        Self { draw: Draw::Stat(say), width: 4, height: 4, ..self }
     }
 
     #[must_use]

@@ -9,7 +9,7 @@ use pams_shared::{
 };
 
 use super::{
-    Dashboard, Panel, Row, Stack, Variable, job_and_instance,
+    Dashboard, Panel, Row, Say, Stack, Variable, job_and_instance,
     overview::NAMED,
     panel,
     style::{self, BLUE, GREEN, ORANGE, RED, YELLOW},
@@ -63,24 +63,24 @@ fn of_it(metric: &'static Metric) -> Select {
 fn itself() -> Vec<Panel> {
     vec![
         panel("Version", "string", "The version of its agent. Nothing here: its agent is not scraped, so only what others say of it is known.")
-            .single()
+            .stat(Say::Name)
             .nothing("not scraped")
             .ask("{{version}}", &own(&a::BUILD).now().max(&["version"])),
-        panel("Up for", "s", "Time since its agent started.").single().ask("up for", &time().minus(&own(&a::START).now().max(&[]))),
+        panel("Up for", "s", "Time since its agent started.").stat(Say::Now).ask("up for", &time().minus(&own(&a::START).now().max(&[]))),
         panel("Home", "short", "Whether a home takes its reports. Without one it keeps its newest records and goes on pinging; `pams-agent status` says why there is none.")
-            .single()
+            .stat(Say::Now)
             .words(&[(1, "connected", GREEN), (0, "none", RED)])
             .ask("home", &own(&a::HOME_CONNECTED).now().max(&[])),
         panel("Backlog", "short", "Records that its home has not acknowledged yet. It grows while the home is away, and falls to near 0 when it is back.")
-            .stat()
+            .stat(Say::Trend)
             .steps(GREEN, &[(1_000.0, ORANGE)])
             .ask("records", &own(&a::BACKLOG).now().max(&[])),
         panel("Certificate left", "s", "Until its certificate runs out. It lives for a day and is renewed 8 hours before its end, so below 8 hours renewal fails.")
-            .single()
+            .stat(Say::Now)
             .steps(RED, &[(4.0 * 3_600.0, ORANGE), (7.0 * 3_600.0, GREEN)])
             .ask("left", &own(&a::CERTIFICATE_EXPIRY).now().max(&[]).minus(&time())),
         panel("Clock", "s", "How far the home's clock is ahead of its own. It does not change what is measured; beyond some seconds certificates fail.")
-            .single()
+            .stat(Say::Now)
             .ask("ahead", &own(&a::HOME_CLOCK_OFFSET).now().max(&[])),
         panel("Status it publishes", "short", "What it tells those that watch it.")
             .timeline()
@@ -160,9 +160,9 @@ fn home() -> Vec<Panel> {
             .words(LIVE)
             .nothing("not shown: metrics.per_peer_max of the server")
             .ask("{{instance}}", &of_it(&s::PEER_UP).now().max(&["instance"])),
-        panel("Silent to its home", "s", "Time since its home heard anything of it. It reports every 2 s by default. Needs `metrics.per_peer_max` of the server.")
+        panel("Silent to its home", "s", "Time since its home heard anything of it. It reports every 1.5 s by default, and is gone after 4.5 s. Needs `metrics.per_peer_max` of the server.")
             .from_zero()
-            .steps(style::PLAIN, &[(5.0, RED)])
+            .steps(style::PLAIN, &[(4.5, RED)])
             .nothing("not shown: metrics.per_peer_max of the server")
             .ask("{{instance}}", &of_it(&s::PEER_SILENCE).now().max(&["instance"])),
         panel("Its pings, as its home counts them", "ops", "The same counts as its own agent's, by way of its reports. When they stop growing here and not there, reports do not get through. Needs `metrics.per_peer_max` of the server.")

@@ -3,7 +3,7 @@
 use pams_server::{core::OTHER, metrics::catalogue as s};
 
 use super::{
-    Dashboard, Panel, Row, Stack, job_and_instance, panel,
+    Dashboard, Panel, Row, Say, Stack, job_and_instance, panel,
     style::{self, BLUE, GREEN, ORANGE, PURPLE, RED, YELLOW},
 };
 use crate::query::{RATE, UP, chosen, time};
@@ -30,25 +30,25 @@ fn well() -> Vec<Panel> {
     let day = 86_400.0;
     vec![
         panel("Scraped", "short", "Whether Prometheus reaches it. If not: is it running, and does its HTTP address answer from here?")
-            .single()
+            .stat(Say::Now)
             .words(&[(1, "yes", GREEN), (0, "no", RED)])
             .ask("{{instance}}", &chosen(&UP).now().min(&["instance"])),
         panel("Ready", "short", "1 while its list of peers is complete. Not ready for some seconds after a start, while agents come back, and while it stops.")
-            .single()
+            .stat(Say::Now)
             .words(&[(1, "ready", GREEN), (0, "not ready", ORANGE)])
             .ask("{{instance}}", &chosen(&s::READY).now().min(&["instance"])),
         panel("Up for", "s", "Time since the start, of the server that started last.")
-            .single()
+            .stat(Say::Now)
             .ask("up for", &time().minus(&chosen(&s::START).now().max(&[]))),
         panel("Version", "string", "Two versions at once: a rollout is under way, or was forgotten half way.")
-            .single()
+            .stat(Say::Name)
             .ask("{{version}}", &chosen(&s::BUILD).now().max(&["version"])),
         panel("Own certificate left", "s", "Until the server's own certificate runs out. It is renewed 8 hours before its end.")
-            .single()
+            .stat(Say::Now)
             .steps(RED, &[(4.0 * 3_600.0, GREEN)])
             .ask("leaf", &left("leaf")),
         panel("Authority left", "s", "Until the certificate that issues those of agents runs out. It is renewed in time by itself; the root, after ten years, is not.")
-            .single()
+            .stat(Say::Now)
             .steps(RED, &[(14.0 * day, ORANGE), (30.0 * day, GREEN)])
             .ask("intermediate", &left("intermediate")),
     ]

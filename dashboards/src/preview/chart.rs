@@ -5,7 +5,7 @@ use super::{
     axis::{Axis, written},
     svg::{Rect, Svg},
 };
-use crate::grafana::{Calc, Panel, Stack, style};
+use crate::grafana::{Panel, Say, Stack, style};
 
 /// For series that have no colour of their own.
 const PALETTE: [&str; 8] =
@@ -144,16 +144,14 @@ fn bars_over_time(svg: &mut Svg, layer: &[(f64, f64, f64)], plot: Rect, axis: &A
 }
 
 /// One number for all points of the first series, its trend below.
-pub fn stat(svg: &mut Svg, card: &Card<'_>, inner: Rect, calc: Calc, span: Span) {
+pub fn stat(svg: &mut Svg, card: &Card<'_>, inner: Rect, say: Say, span: Span) {
     let panel = card.panel;
     let points: Vec<(f64, f64)> = card.series[0].points.iter().copied().filter(|p| p.1.is_finite()).collect();
     let Some((_, last)) = points.last() else {
         return svg.text(inner.x + inner.w / 2.0, inner.y + inner.h / 2.0, panel.nothing, "n", "middle");
     };
-    let value = match calc {
-        Calc::Last => *last,
-        Calc::Mean => points.iter().map(|p| p.1).sum::<f64>() / points.len() as f64,
-    };
+    let value = if say == Say::Mean { points.iter().map(|p| p.1).sum::<f64>() / points.len() as f64 } else { *last };
+    let text = if say == Say::Name { card.series[0].name.clone() } else { written(value, panel.unit) };
     let colour = step_colour(panel, value);
     let axis = Axis::of(points.iter().map(|p| p.1), false, panel.min, panel.max);
     let plot = Rect { x: inner.x - 9.0, y: inner.y + inner.h * 0.62, w: inner.w + 18.0, h: inner.h * 0.38 + 6.0 };
@@ -163,7 +161,7 @@ pub fn stat(svg: &mut Svg, card: &Card<'_>, inner: Rect, calc: Calc, span: Span)
         outline.push((first.0, plot.y + plot.h));
         svg.area(&outline, colour, 0.18);
     }
-    svg.big(inner.x + inner.w / 2.0, inner.y + inner.h * 0.52, 28.0, &written(value, panel.unit), colour);
+    svg.big(inner.x + inner.w / 2.0, inner.y + inner.h * 0.52, 28.0, &text, colour);
 }
 
 /// The last value of each series, beside each other.

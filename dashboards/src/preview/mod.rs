@@ -90,7 +90,7 @@ fn one(svg: &mut Svg, card: &Card<'_>, place: Rect, span: Span) {
         _ if card.series.is_empty() => {
             svg.text(place.x + place.w / 2.0, place.y + place.h / 2.0 + 6.0, card.panel.nothing, "n", "middle");
         }
-        Draw::Stat { calc, .. } => chart::stat(svg, card, inner, *calc, span),
+        Draw::Stat(say) => chart::stat(svg, card, inner, *say, span),
         Draw::TimeSeries { stack, log } => chart::series(svg, card, inner, *stack, *log, span),
         Draw::Heatmap => heatmap::draw(svg, card, inner, span),
         Draw::BarGauge => chart::bars(svg, card, inner),
@@ -103,7 +103,7 @@ fn one(svg: &mut Svg, card: &Card<'_>, place: Rect, span: Span) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grafana::{Stack, panel};
+    use crate::grafana::{Say, Stack, panel};
 
     const SPAN: Span = Span { from: 100.0, to: 110.0, step: 1.0 };
 
@@ -134,8 +134,9 @@ mod tests {
             base.clone().log(),
             base.clone().stacked(Stack::Areas),
             base.clone().stacked(Stack::Bars),
-            base.clone().stat(),
-            base.clone().mean(),
+            base.clone().stat(Say::Trend),
+            base.clone().stat(Say::Mean),
+            base.clone().stat(Say::Name),
             base.clone().bars(),
             base.clone().heatmap(),
             base.clone().timeline(),
