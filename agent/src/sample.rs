@@ -7,7 +7,7 @@ use pams_shared::{
     status::{Liveness, Presence, Status},
 };
 
-use crate::core::{BuddyView, HomeView, LedgerView, View};
+use crate::core::{BuddyView, HomeView, LedgerView, Origin, View};
 
 pub const ME: PeerId = PeerId::from_bytes([0xa1; 16]);
 
@@ -55,6 +55,7 @@ pub fn buddy(n: u8, liveness: Option<Liveness>) -> BuddyView {
     BuddyView {
         peer: peer(n),
         name: Some(format!("b{n}")),
+        origin: Origin::Config,
         addresses: vec![format!("192.0.2.{n}:7421")],
         connected: live,
         liveness,

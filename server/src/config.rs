@@ -44,6 +44,8 @@ const ROWS_MAX: usize = 10_000_000;
 const KEPT_MAX: usize = 100_000_000;
 const RECENT_MAX: usize = 10_000;
 const EVENTS_MAX: usize = 100_000;
+/// Far more than it takes to tell who is gone, and a peer in several overlays multiplies it.
+const WATCHERS_MAX: usize = 64;
 /// Each has nine series.
 const KINDS_MAX: usize = 1_000;
 
@@ -72,6 +74,8 @@ pams_shared::config! {
         log_format: Format = Format::default(),
         /// When agents report, and what their silence means.
         [pace]: Pace,
+        /// Whom agents watch by our word.
+        [roster]: RosterConfig,
         /// Bounds of what is kept in memory.
         [limits]: Limits,
         /// What /metrics shows.
@@ -93,6 +97,18 @@ pams_shared::config! {
         /// Time after the start in which service discovery is refused and /readyz says no, as agents have yet to come
         /// back; up to 1h. Default: gone_after and 10.5s, in which each agent tries again.
         grace: Option<Duration> = None => PamsConfig::default().grace(),
+    }
+}
+
+pams_shared::config! {
+    /// Whom agents watch by our word: the peers of their overlays, those of nested ones included, up to the limits.roster
+    /// of each agent.
+    pub struct RosterConfig {
+        /// How many watch each peer of an overlay, 0 to 64; in a smaller overlay all watch all. 0: agents watch those of
+        /// their own configuration alone.
+        watchers: usize = PamsConfig::default().watchers,
+        /// How long a peer that is gone is watched on, up to 1d: its buddies tell gone from cut off from this server alone.
+        gone_for: Duration = PamsConfig::default().gone_watched,
     }
 }
 
@@ -174,6 +190,9 @@ impl Config {
             views_total: limits.views,
             kinds_max: limits.kinds,
             sd_grace: pace.grace,
+            watchers: self.roster.watchers,
+            gone_watched: self.roster.gone_for,
+            ..PamsConfig::default()
         }
     }
 }
@@ -194,6 +213,8 @@ impl Daemon for Config {
         advertised(&self.advertise)?;
         check_domain(&self.domain).map_err(|e| Flaw::new("domain", e.to_string(), "or leave the default"))?;
         self.pace.check()?;
+        within("roster.watchers", self.roster.watchers, 0, WATCHERS_MAX)?;
+        span("roster.gone_for", self.roster.gone_for, Duration::ZERO, 24 * HOUR)?;
         self.limits.check()?;
         within("metrics.per_peer_max", self.metrics.per_peer_max, 0, PAGE_MAX)?;
         self.core().check().map_err(flaw)

@@ -97,6 +97,8 @@ pub struct Buddies {
 pub struct Buddy {
     pub peer: PeerId,
     pub name: Option<String>,
+    /// Absent in answers of agents that know but one.
+    pub origin: Option<String>,
     pub liveness: Option<Liveness>,
     pub liveness_s: f64,
     pub status: Option<pams_shared::status::Status>,

@@ -62,13 +62,14 @@ pub fn published(p: &Presence) -> String {
 
 pub fn buddies(list: &[Buddy], colour: bool) -> String {
     if list.is_empty() {
-        return "no buddies; name them in the configuration or with --buddy\n".to_owned();
+        return "no buddies; name them in the configuration or with --buddy, or put peers into a common overlay\n"
+            .to_owned();
     }
     let header = [
-        "Name", "Peer", "Status", "Liveness", "For", "RTT ms", "Queued", "Network", "Hold", "Wait", "Hears",
+        "Name", "Peer", "From", "Status", "Liveness", "For", "RTT ms", "Queued", "Network", "Hold", "Wait", "Hears",
         "Is heard", "Why",
     ];
-    let mut table = plain(&header, 5..10);
+    let mut table = plain(&header, 6..11);
     for b in list {
         // Nobody who does not answer has a latency.
         let last = b.last.as_ref().filter(|_| b.is_heard);
@@ -76,6 +77,7 @@ pub fn buddies(list: &[Buddy], colour: bool) -> String {
         table.add_row([
             b.name.as_deref().map_or_else(|| NONE.to_owned(), clean),
             b.peer.to_string(),
+            b.origin.as_deref().map_or_else(|| NONE.to_owned(), clean),
             b.status.map_or(NONE, |s| s.as_str()).to_owned(),
             b.liveness.map_or_else(|| NONE.to_owned(), liveness),
             b.liveness.map_or_else(|| NONE.to_owned(), |_| span(b.liveness_s)),

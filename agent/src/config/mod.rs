@@ -18,7 +18,10 @@ use std::{
 
 use pams_shared::{
     config::{Daemon, Flaw},
-    frame::{ADDRESSES_MAX, APPLICATIONS_MAX, NAME_BYTES_MAX, OVERLAYS_MAX, Profile, SOFTWARE_BYTES_MAX},
+    frame::{
+        ADDRESSES_MAX, APPLICATIONS_MAX, NAME_BYTES_MAX, OVERLAYS_MAX, Profile, ROSTER_MAX, SOFTWARE_BYTES_MAX,
+        capability,
+    },
     identity::Address,
     logs::{Filter, Format},
     presence::WatcherConfig,
@@ -93,7 +96,8 @@ pams_shared::config! {
         [metrics]: Exposure,
         /// Files with a line for each finished transaction (CSV, RFC 4180; --list-columns explains the columns).
         [csv]: Csv,
-        /// The roster: whom this agent watches, up to 4096. Without addresses (host:port) the home is asked for them.
+        /// Whom this agent watches beside those that the home gives it, up to 4096. Without
+        /// addresses (host:port) the home is asked for them.
         [[buddy]]: Vec<Buddy> => vec![Buddy::example()],
     }
 }
@@ -117,6 +121,9 @@ pams_shared::config! {
         transactions: usize = 16_384,
         /// Finished transactions kept while no home takes them, 256 to 1000000; then the oldest go first, and are counted.
         backlog_records: usize = 10_000,
+        /// Buddies taken from the home, which gives each peer some of its overlays to watch; 0 to 512, 0 takes none. Those
+        /// of this file come on top.
+        roster: usize = 256,
     }
 }
 
@@ -135,6 +142,11 @@ impl Config {
         let label = self.name.clone().unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned());
         let end = (0..=NAME_BYTES_MAX.min(label.len())).rev().find(|&i| label.is_char_boundary(i)).unwrap_or(0);
         label[..end].to_owned()
+    }
+
+    /// What this agent says that it can.
+    pub fn capabilities(&self) -> u64 {
+        if self.limits.roster > 0 { capability::ROSTERS } else { 0 }
     }
 
     /// Where the control socket is.
@@ -166,9 +178,9 @@ impl Config {
                 software: SOFTWARE.to_owned(),
                 overlays: self.overlays.clone(),
                 applications: self.applications.clone(),
-                capabilities: 0,
                 metrics: None, // known once HTTP is bound
-                roster_max: 0,
+                capabilities: self.capabilities(),
+                roster_max: u32::try_from(self.limits.roster).unwrap_or(u32::MAX),
             },
             pool_max: self.limits.transactions,
             backlog_max: self.limits.backlog_records,
@@ -211,6 +223,7 @@ impl Daemon for Config {
         self.ping.check()?;
         within("limits.transactions", self.limits.transactions, 16, TRANSACTIONS_MAX)?;
         within("limits.backlog_records", self.limits.backlog_records, 256, BACKLOG_MAX)?;
+        within("limits.roster", self.limits.roster, 0, ROSTER_MAX)?;
         within("metrics.per_peer_max", self.metrics.per_peer_max, 0, PER_PEER_MAX)?;
         self.csv.check()?;
         roster(&self.buddy)
@@ -248,6 +261,10 @@ mod tests {
         assert_eq!((core.watcher.patience, core.backlog_max), (Duration::from_secs(2), 300));
         assert_eq!((core.profile.name.as_str(), core.profile.addresses.as_slice()), ("alpha", &found[..ADDRESSES_MAX]));
         assert_eq!(core.buddies[0].addresses, ["beta.example.org:7421"]);
+        assert_eq!((core.profile.capabilities, core.profile.roster_max), (capability::ROSTERS, 256));
+        config.limits.roster = 0;
+        let core = config.core(Presence::default(), &found);
+        assert_eq!((core.profile.capabilities, core.profile.roster_max), (0, 0));
 
         config.advertise = vec!["192.0.2.1:99".parse().unwrap()];
         assert_eq!(config.core(Presence::default(), &found).profile.addresses, config.advertise);

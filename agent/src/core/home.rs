@@ -1,9 +1,9 @@
 //! The agent's side of its home: what it is told on arrival, the reports and their acknowledgements.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use pams_shared::{
-    frame::{Report, View as WireView},
+    frame::{Report, Roster, Rostered, View as WireView},
     id::{Correlator, PeerId, ServerId},
     moment::Moment,
     record::{Kind, Why},
@@ -75,7 +75,28 @@ impl Agent {
                 let ended = self.batcher.acked(ack.batch);
                 self.reported(now, ended);
             }
-            HomeInput::Roster(roster) => self.notice(Notice::RosterCame { peers: roster.peers.len() }),
+            HomeInput::Roster(roster) => self.take_roster(now, roster),
+        }
+    }
+
+    /// The home says whom to watch. Buddies of the configuration stay what they are; whoever is not named any more is not
+    /// watched any more.
+    fn take_roster(&mut self, now: Moment, mut roster: Roster) {
+        roster.peers.retain(|r| r.peer != self.me);
+        let takes = self.profile.roster_max as usize;
+        let over = roster.peers.len().saturating_sub(takes);
+        roster.peers.truncate(takes);
+        self.notice(Notice::RosterCame { peers: roster.peers.len(), over });
+        let named: BTreeSet<PeerId> = roster.peers.iter().map(|r| r.peer).collect();
+        for peer in self.roster.given().into_iter().filter(|peer| !named.contains(peer)) {
+            if self.roster.take(peer) {
+                self.dismiss(now, peer);
+            }
+        }
+        for Rostered { peer, name, addresses } in roster.peers {
+            let addresses = addresses.iter().map(ToString::to_string).collect();
+            self.roster.give(peer, Some(name).filter(|n| !n.is_empty()), addresses);
+            self.watcher.watch(now, peer, &mut self.minter);
         }
     }
 

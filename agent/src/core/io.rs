@@ -247,9 +247,10 @@ pub enum Notice {
         who: uuid::Uuid,
         ms: i64,
     },
-    /// The home says whom to watch.
+    /// The home says whom to watch; `over` more than we take.
     RosterCame {
         peers: usize,
+        over: usize,
     },
     /// We did not run for so long; `suspended`: nor did the host.
     Slept {

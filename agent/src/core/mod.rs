@@ -27,7 +27,7 @@ use home::Home;
 pub use io::{Command, HomeInput, Input, LinkId, Notice, Output, Trying};
 use roster::{CONTACTS_MAX, Reach, Roster};
 pub use upheaval::{Move, Sleep};
-pub use view::{BuddyView, HomeView, LedgerView, View};
+pub use view::{BuddyView, HomeView, LedgerView, Origin, View};
 
 /// Clocks that differ by more are told of.
 const CLOCK_OFFSET_TOLD: Duration = Duration::from_secs(60);
@@ -139,7 +139,7 @@ impl Agent {
             if peer == me {
                 agent.notice(Notice::RosterNamesSelf);
             } else if agent.watcher.watch(now, peer, &mut agent.minter) {
-                agent.roster.add_buddy(peer, buddy.name, buddy.addresses);
+                agent.roster.configure(peer, buddy.name, buddy.addresses);
             }
         }
         agent

@@ -20,11 +20,13 @@ pub struct Roster {
 
 #[derive(Debug, Default)]
 pub struct Contact {
-    /// A label from the configuration.
+    /// A label, of a buddy: from where it is on the roster.
     pub name: Option<String>,
-    /// On the roster: kept whether reachable or not.
-    pub buddy: bool,
-    /// From the configuration; may hold host names.
+    /// On the roster by our own configuration.
+    pub configured: bool,
+    /// On the roster by the home's word.
+    pub given: bool,
+    /// Of a buddy, from where it is on the roster; those of the configuration may hold host names.
     pub addresses: Vec<String>,
     pub link: Link,
     /// Pings opened and waiting for a link, oldest first.
@@ -55,21 +57,20 @@ pub enum Reach {
     Wait,
 }
 
+impl Contact {
+    /// Kept whether reachable or not.
+    pub fn is_buddy(&self) -> bool {
+        self.configured || self.given
+    }
+}
+
 impl Roster {
-    pub fn add_buddy(&mut self, peer: PeerId, name: Option<String>, addresses: Vec<String>) {
+    /// A buddy of the configuration. What it says comes before what the home says.
+    pub fn configure(&mut self, peer: PeerId, name: Option<String>, addresses: Vec<String>) {
         let contact = self.contacts.entry(peer).or_default();
-        contact.buddy = true;
+        contact.configured = true;
         contact.name = name;
         contact.addresses = addresses;
-    }
-
-    /// No buddy any more; the pings that waited for a connection with it. Who has a connection stays until that ends.
-    pub fn remove_buddy(&mut self, peer: PeerId) -> Vec<Correlator> {
-        let Some(contact) = self.contacts.get_mut(&peer) else { return Vec::new() };
-        contact.buddy = false;
-        contact.name = None;
-        contact.addresses.clear();
-        std::mem::take(&mut contact.held)
     }
 
     pub fn is_connected(&self, peer: PeerId) -> bool {
@@ -83,6 +84,51 @@ impl Roster {
             _ => None,
         };
         self.contacts.iter().filter_map(up).collect()
+    }
+
+    /// A buddy by the home's word, or what that says of it anew.
+    pub fn give(&mut self, peer: PeerId, name: Option<String>, addresses: Vec<String>) {
+        let contact = self.contacts.entry(peer).or_default();
+        contact.given = true;
+        if !contact.configured {
+            contact.name = name;
+            contact.addresses = addresses;
+        }
+    }
+
+    /// All that are buddies by the home's word.
+    pub fn given(&self) -> Vec<PeerId> {
+        self.contacts.iter().filter(|(_, c)| c.given).map(|(p, _)| *p).collect()
+    }
+
+    /// All that are buddies by the configuration.
+    pub fn configured(&self) -> Vec<PeerId> {
+        self.contacts.iter().filter(|(_, c)| c.configured).map(|(p, _)| *p).collect()
+    }
+
+    /// The home does not name it any more. Whether it is no buddy any more.
+    pub fn take(&mut self, peer: PeerId) -> bool {
+        self.strike(peer, |contact| std::mem::take(&mut contact.given))
+    }
+
+    /// The configuration does not name it any more. Whether it is no buddy any more.
+    pub fn unconfigure(&mut self, peer: PeerId) -> bool {
+        self.strike(peer, |contact| std::mem::take(&mut contact.configured))
+    }
+
+    /// Who is no buddy any more is a stranger, whose contact goes with its connection and its pings.
+    fn strike(&mut self, peer: PeerId, strike: impl FnOnce(&mut Contact) -> bool) -> bool {
+        let Some(contact) = self.contacts.get_mut(&peer) else { return false };
+        if !strike(contact) || contact.is_buddy() {
+            return false;
+        }
+        (contact.name, contact.addresses) = (None, Vec::new());
+        true
+    }
+
+    /// The pings that wait for a connection; none does afterwards.
+    pub fn unhold(&mut self, peer: PeerId) -> Vec<Correlator> {
+        self.contacts.get_mut(&peer).map_or_else(Vec::new, |contact| std::mem::take(&mut contact.held))
     }
 
     pub fn contact(&self, peer: PeerId) -> Option<&Contact> {
@@ -185,7 +231,7 @@ impl Roster {
 
     /// A stranger without a connection and without pings is forgotten.
     pub fn tidy(&mut self, peer: PeerId) {
-        if self.contacts.get(&peer).is_some_and(|c| !c.buddy && c.link == Link::Down && c.held.is_empty()) {
+        if self.contacts.get(&peer).is_some_and(|c| !c.is_buddy() && c.link == Link::Down && c.held.is_empty()) {
             self.contacts.remove(&peer);
         }
     }

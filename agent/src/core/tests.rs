@@ -1,5 +1,7 @@
 //! Timelines in virtual time: inputs go in with `<`, what comes out is written with `>`.
 
+mod rosters;
+
 use pams_shared::{
     frame::{Report, ReportAck, Terms},
     id::ServerId,

@@ -3,9 +3,10 @@
 //! After a stall it doubts itself first: what was in flight ends as unknown, nobody is judged by the silence, and
 //! connections that the other sides may have given up are made anew at once, rather than when QUIC finds out.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use pams_shared::{
+    frame::Profile,
     id::PeerId,
     moment::Moment,
     record::{Reason, Record, Why},
@@ -50,18 +51,21 @@ impl Agent {
             self.notice(Notice::Shed { records: shed });
         }
         self.enlist(now, config.buddies);
-        if config.profile != self.profile {
-            self.profile = config.profile;
+        // Where the metrics are is known since HTTP was bound.
+        let profile = Profile { metrics: self.profile.metrics, ..config.profile };
+        if profile != self.profile {
+            self.profile = profile;
             self.rejoin("the home is told what this peer says of itself now");
         }
     }
 
-    /// Watches these and nobody else.
+    /// Watches these, and whom the home names.
     fn enlist(&mut self, now: Moment, buddies: Vec<BuddyConfig>) {
-        let gone: Vec<PeerId> =
-            self.watcher.buddies().map(|(p, _)| p).filter(|p| buddies.iter().all(|b| b.peer != *p)).collect();
-        for peer in gone {
-            self.dismiss(now, peer);
+        let named: BTreeSet<PeerId> = buddies.iter().map(|b| b.peer).collect();
+        for peer in self.roster.configured().into_iter().filter(|peer| !named.contains(peer)) {
+            if self.roster.unconfigure(peer) {
+                self.dismiss(now, peer);
+            }
         }
         for BuddyConfig { peer, name, addresses } in buddies {
             if peer == self.me {
@@ -70,18 +74,18 @@ impl Agent {
             }
             let new = self.watcher.watch(now, peer, &mut self.minter);
             let elsewhere = self.roster.contact(peer).is_none_or(|c| c.addresses != addresses);
-            self.roster.add_buddy(peer, name, addresses);
+            self.roster.configure(peer, name, addresses);
             if !new && elsewhere && !self.roster.is_connected(peer) {
                 self.watcher.hasten(peer, now);
             }
         }
     }
 
-    /// Watches a peer no longer. What was sent to it ends by itself; polls that still wait for a connection are given up.
-    fn dismiss(&mut self, now: Moment, peer: PeerId) {
+    /// Watches a peer no longer, as nobody names it any more. What was sent to it ends by itself; polls that still wait for a connection are given up.
+    pub(super) fn dismiss(&mut self, now: Moment, peer: PeerId) {
         self.watcher.unwatch(peer);
         self.last.remove(&peer);
-        let held = self.roster.remove_buddy(peer);
+        let held = self.roster.unhold(peer);
         let (polls, asked): (Vec<_>, Vec<_>) =
             held.into_iter().partition(|c| matches!(self.pool.context(*c), Some(Purpose::Poll { .. })));
         self.roster.hold(peer, asked);

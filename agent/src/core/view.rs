@@ -72,6 +72,8 @@ pub struct BuddyView {
     pub peer: PeerId,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// By whose word it is watched; by both: `config`.
+    pub origin: Origin,
     pub addresses: Vec<String>,
     pub connected: bool,
     /// `null`: not judged yet.
@@ -97,6 +99,16 @@ pub struct BuddyView {
     /// The last answered ping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Record>,
+}
+
+/// Why a peer is a buddy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// It stands in this agent's configuration.
+    Config,
+    /// The home gave it, as a peer of our overlays.
+    Roster,
 }
 
 impl Agent {
@@ -134,6 +146,10 @@ impl Agent {
         BuddyView {
             peer,
             name: contact.and_then(|c| c.name.clone()),
+            origin: match contact {
+                Some(contact) if contact.configured => Origin::Config,
+                _ => Origin::Roster,
+            },
             addresses: contact.map(|c| c.addresses.clone()).unwrap_or_default(),
             connected: contact.is_some_and(|c| matches!(c.link, Link::Up(_))),
             liveness: buddy.and_then(|b| b.liveness),

@@ -334,12 +334,13 @@ fn log(notice: &Notice) {
         Notice::HomeDown { why } => warn!(reason = why.reason.as_str(), why = why.text, "no home"),
         Notice::Shed { records } => warn!(records, "backlog full: oldest records dropped"),
         Notice::ClockOffset { who, ms } => warn!(%who, offset_ms = ms, "its clock and ours differ: check NTP on both"),
-        Notice::RosterCame { peers } => info!(peers, "the home says whom to watch"),
         Notice::Slept { gap, suspended: true } => {
             warn!(?gap, "the host was suspended; silence before now says nothing")
         }
         Notice::Slept { gap, .. } => warn!(?gap, "the agent did not run for a while; silence before now says nothing"),
         Notice::Moved { addresses } => info!(?addresses, "the host's addresses changed"),
+        Notice::RosterCame { peers, over: 0 } => info!(peers, "the home says whom to watch"),
+        Notice::RosterCame { peers, over } => warn!(peers, over, "the home gave more buddies than limits.roster"),
         Notice::RosterNamesSelf => warn!("the roster names this very peer; that line is ignored"),
         Notice::PoolFull { peer } => warn!(%peer, "ping not opened: too many transactions in flight"),
         Notice::AnswersOverrun { peer } => warn!(%peer, "ping not answered: too many answers wait"),

@@ -181,7 +181,13 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let token_homes: Vec<String> = identity.homes().iter().map(ToString::to_string).collect();
     let homes = homes(&config, &token_homes)?;
     let (peer, epoch) = (identity.peer_id(), identity.epoch());
-    let me = Arc::new(Me { peer, epoch, domain: domain.into(), software: SOFTWARE.into(), capabilities: 0 });
+    let me = Arc::new(Me {
+        peer,
+        epoch,
+        domain: domain.into(),
+        software: SOFTWARE.into(),
+        capabilities: config.capabilities(),
+    });
     let seed = identity::seed()?;
     let mut tasks = JoinSet::new();
 

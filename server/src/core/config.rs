@@ -47,6 +47,12 @@ pub struct PamsConfig {
     /// Time after the start in which a list of all peers is not given out, because the directory is in memory and the
     /// agents need time to attach again. `None`: `gone_after`, and what an agent may need for its next attempt.
     pub sd_grace: Option<Duration>,
+    /// Watchers that rosters give each peer of an overlay; 0: rosters are empty.
+    pub watchers: usize,
+    /// How long a peer that is gone stays on rosters: its buddies may still hear it.
+    pub gone_watched: Duration,
+    /// How long after a change a roster is told, so that many changes are one.
+    pub roster_settle: Duration,
 }
 
 impl Default for PamsConfig {
@@ -66,6 +72,9 @@ impl Default for PamsConfig {
             views_total: 1_000_000,
             kinds_max: 32,
             sd_grace: None,
+            watchers: 10,
+            gone_watched: Duration::from_secs(600),
+            roster_settle: Duration::from_secs(1),
         }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Row {
     pub liveness_since: Moment,
     /// The last sign of life.
     pub heard: Moment,
+    /// How many buddies its agent takes from us.
+    pub takes: usize,
     pub session: Option<SessionId>,
     pub session_since: Moment,
     /// The last batch of the epoch that was applied.
@@ -62,6 +64,7 @@ impl Row {
             liveness: Liveness::Live,
             liveness_since: now,
             heard: now,
+            takes: 0,
             session: None,
             session_since: now,
             applied: 0,

@@ -20,6 +20,7 @@ mod directory;
 mod forgotten;
 mod notice;
 mod query;
+mod roster;
 mod scrape;
 mod session;
 pub mod view;
@@ -42,11 +43,12 @@ use pams_shared::{
     status::Liveness,
 };
 
-use self::{books::Totals, directory::Directory, forgotten::Forgotten, witness::Witnesses};
+use self::{books::Totals, directory::Directory, forgotten::Forgotten, roster::Rosters, witness::Witnesses};
 pub use self::{
     books::{OTHER, TOTAL_MAX},
     config::{PamsConfig, PamsConfigError},
     notice::{Event, Notice, What},
+    roster::{MEMBERSHIPS_MAX, RosterSummary},
     scrape::{Scrape, Unlisted},
 };
 
@@ -190,6 +192,8 @@ pub enum Due {
     Gone(PeerId),
     /// The entry has been kept long enough.
     Forget(PeerId),
+    /// Rosters are to be worked on, or told.
+    Roster,
 }
 
 /// The engine.
@@ -204,6 +208,9 @@ pub struct Pams {
     directory: Directory,
     forgotten: Forgotten,
     witnesses: Witnesses,
+    rosters: Rosters,
+    /// When rosters were last worked on.
+    worked: Moment,
     totals: Totals,
     events: VecDeque<Event>,
     outputs: VecDeque<Output>,
@@ -217,6 +224,8 @@ impl Pams {
     pub fn new(config: PamsConfig, now: Moment) -> Self {
         Self {
             totals: Totals::new(config.kinds_max),
+            rosters: Rosters::new(config.watchers),
+            worked: now,
             config,
             started: now,
             draining: false,
@@ -253,6 +262,7 @@ impl Pams {
             Input::Tick => {}
         }
         self.look(now);
+        self.work_rosters(now);
     }
 
     /// What is to be done next, in order.
@@ -268,7 +278,8 @@ impl Pams {
             _ => (at, Due::Overdue(peer)),
         });
         let departure = self.directory.next_departure().map(|(at, peer)| (at, Due::Forget(peer)));
-        [look, departure].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let roster = self.roster_due().map(|(at, _)| (at, Due::Roster));
+        [look, departure, roster].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Judges the rows that are due, and forgets those kept long enough.
@@ -341,6 +352,7 @@ impl Pams {
             Liveness::Overdue => self.directory.judge(peer, Liveness::Live, now, now + overdue_after),
             Liveness::Gone => {
                 self.directory.judge(peer, Liveness::Live, now, now + overdue_after);
+                self.place(now, peer);
                 self.event(now, peer, What::Returned);
             }
         }
@@ -349,6 +361,7 @@ impl Pams {
     /// Takes note that a peer is gone or left, and keeps the bound of those.
     fn depart(&mut self, now: Moment, peer: PeerId, liveness: Liveness, what: What) {
         self.directory.judge(peer, liveness, now, now + self.config.forget_after);
+        self.place(now, peer);
         self.event(now, peer, what);
         while self.directory.departed() > self.config.departed_max && self.evict(now) {}
     }
@@ -380,6 +393,7 @@ impl Pams {
         self.event(now, peer, What::Forgotten);
         self.witnesses.drop_watcher(peer);
         let Some(row) = self.directory.remove(peer) else { return };
+        self.place(now, peer);
         if let Some(session) = row.session {
             self.sessions.remove(&session);
             self.outputs.push_back(Output::Close { session, code });

@@ -50,6 +50,8 @@ impl Pams {
             peer: row.view(peer, now),
             home: row.verdict(now),
             watchers: self.watchers(now, peer),
+            watched_by: self.rosters.watchers_of(peer).into_iter().collect(),
+            watches: self.rosters.watched_by(peer).collect(),
             ledger: row.books.iter().map(|(kind, ledger)| (kind.clone(), *ledger)).collect(),
             batch: row.applied,
             records_shed: row.shed,
@@ -98,9 +100,12 @@ impl Pams {
                 } += 1;
             }
         }
-        let overlays =
-            found.into_iter().map(|(name, counts)| OverlayView { name: name.to_owned(), ..counts }).collect();
-        Overlays { overlays, truncated }
+        let view = |(name, counts): (&str, OverlayView)| {
+            let (watching, watched) = self.rosters.overlay(name);
+            OverlayView { name: name.to_owned(), watched: watched as u64, watching: watching as u64, ..counts }
+        };
+        let overlays = found.into_iter().map(view).collect();
+        Overlays { watchers: self.rosters.summary().wanted, overlays, truncated }
     }
 
     /// For Prometheus' HTTP service discovery: every peer that has not left and whose metrics can be scraped, in order of
@@ -130,6 +135,7 @@ impl Pams {
             views: self.witnesses.len() as u64,
             forgotten: self.forgotten.len() as u64,
             outputs_shed: self.outputs_shed,
+            rosters: self.rosters.summary(),
             ready: self.ready(now),
             draining: self.draining,
         }

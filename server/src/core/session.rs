@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use pams_shared::{
-    frame::{Hello, Rejected, Rejection, Report, ReportAck, Terms, View, close},
+    frame::{Hello, ROSTER_MAX, Rejected, Rejection, Report, ReportAck, Terms, View, capability, close},
     id::PeerId,
     moment::Moment,
     record::{Reason, Record},
@@ -17,6 +17,12 @@ use super::{
 
 /// Fewest recent records that a peer keeps, however many peers there are.
 const RECENT_MIN: usize = 4;
+
+/// How many buddies an agent takes from its home.
+fn takes(hello: &Hello) -> usize {
+    let max = hello.profile.as_ref().map_or(0, |profile| profile.roster_max as usize);
+    if hello.capabilities & capability::ROSTERS == 0 { 0 } else { max.min(ROSTER_MAX) }
+}
 
 impl Pams {
     pub(super) fn opened(
@@ -36,6 +42,9 @@ impl Pams {
         if offset_ms.unsigned_abs() > CLOCK_OFFSET_MAX_MS {
             self.notice(Notice::ClockOff { peer, offset_ms });
         }
+        let takes = takes(&hello);
+        let known = |row: &Row| (row.profile.name.clone(), row.profile.addresses.clone(), row.observed);
+        let before = self.directory.row(peer).map(known);
         if self.directory.row(peer).is_some() {
             self.attach_again(now, peer, hello, observed);
         } else {
@@ -46,10 +55,13 @@ impl Pams {
         row.session_since = now;
         row.same_host = same_host;
         row.clock_offset_ms = offset_ms;
+        row.takes = takes;
+        let renamed = before.is_some_and(|before| before != known(row));
         let applied_batch = row.applied;
         self.sessions.insert(session, peer);
         let terms = Terms { pace_ms: ms(self.config.pace), gone_after_ms: ms(self.config.gone_after), applied_batch };
         self.outputs.push_back(Output::Accept { session, terms });
+        self.place_anew(now, peer, renamed);
     }
 
     /// Whether the session is welcome; makes room for a new peer if need be.

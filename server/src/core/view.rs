@@ -14,7 +14,7 @@ use pams_shared::{
 };
 use serde::Serialize;
 
-use super::{Event, Scrape, SessionId};
+use super::{Event, RosterSummary, Scrape, SessionId};
 
 /// Most peers on a [`Page`].
 pub const PAGE_MAX: usize = 1_000;
@@ -70,6 +70,10 @@ pub struct PeerDetail {
     pub home: Verdict,
     /// What its watchers report of it.
     pub watchers: Vec<Witness>,
+    /// Who is to watch it by our rosters; those whose agent takes no more among them.
+    pub watched_by: Vec<PeerId>,
+    /// Whom it is to watch by our rosters.
+    pub watches: Vec<PeerId>,
     /// Its transactions by kind, over all its epochs that we know.
     pub ledger: BTreeMap<Kind, Ledger>,
     /// The last batch of the present epoch that was applied.
@@ -143,10 +147,16 @@ pub struct OverlayView {
     pub overdue: u64,
     pub gone: u64,
     pub left: u64,
+    /// Members that others watch by our rosters: those that are here, and for a while those that are gone.
+    pub watched: u64,
+    /// Members that can be given a roster: those that are here and whose agent takes one.
+    pub watching: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Overlays {
+    /// How many members watch each of an overlay by our rosters, where there are more.
+    pub watchers: u64,
     /// In order of their names.
     pub overlays: Vec<OverlayView>,
     /// Names beyond [`OVERLAYS_MAX`] were left out.
@@ -182,6 +192,7 @@ pub struct Summary {
     pub forgotten: u64,
     /// Records, events and notices that the shell did not fetch in time.
     pub outputs_shed: u64,
+    pub rosters: RosterSummary,
     pub ready: bool,
     pub draining: bool,
 }

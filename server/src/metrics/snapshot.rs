@@ -14,7 +14,7 @@ use pams_shared::{
 
 use super::{Extras, catalogue as c};
 use crate::core::{
-    Pams,
+    Pams, RosterSummary,
     view::{Filter, PeerView, Summary},
 };
 
@@ -75,6 +75,7 @@ pub(super) fn write(snapshot: &Snapshot, extras: &Extras) -> Expo {
     let mut expo = Expo::new();
     ledgers(&mut expo, &snapshot.summary);
     peers(&mut expo, &snapshot.summary);
+    rosters(&mut expo, &snapshot.summary.rosters);
     single_peers(&mut expo, snapshot);
     certificates(&mut expo, extras);
     traffic(&mut expo, extras);
@@ -102,6 +103,15 @@ fn ledgers(expo: &mut Expo, summary: &Summary) {
     expo.family(&c::RECORDS).sample(&[], summary.records);
     expo.family(&c::RECORDS_SHED).sample(&[], summary.records_shed);
     expo.family(&c::OUTPUTS_SHED).sample(&[], summary.outputs_shed);
+}
+
+fn rosters(expo: &mut Expo, rosters: &RosterSummary) {
+    expo.family(&c::ROSTERS_PUSHED).sample(&[], rosters.pushed);
+    expo.family(&c::ROSTER_EDGES).sample(&[], rosters.edges);
+    expo.family(&c::ROSTER_EDGES_CHANGED).sample(&[], rosters.changed);
+    expo.family(&c::ROSTER_SHORT).sample(&[], rosters.short);
+    let mut cut = expo.family(&c::ROSTER_CUT);
+    cut.sample(&["roster_max"], rosters.cut).sample(&["memberships"], rosters.memberships_cut);
 }
 
 fn peers(expo: &mut Expo, summary: &Summary) {

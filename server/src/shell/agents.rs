@@ -13,7 +13,7 @@ use std::{
 
 use pams_shared::{
     clock::Clock,
-    frame::{Entry, Frame, Hello, HelloAck, Rejected, Rejection, Report, ReportAck, Role, Terms, close},
+    frame::{Entry, Frame, Hello, HelloAck, Rejected, Rejection, Report, ReportAck, Role, Terms, capability, close},
     id::PeerId,
     identity::Subject,
     quic,
@@ -118,7 +118,7 @@ async fn greet(
     let ack = Frame::HelloAck(HelloAck {
         software: door.software.to_owned(),
         epoch: door.generation,
-        capabilities: 0,
+        capabilities: capability::ROSTERS,
         wall_ms: Clock.now().wall_ms(),
         observed: Some(observed(connection)),
         verdict: verdict.as_ref().map(|_| ()).map_err(Clone::clone),

@@ -11,7 +11,7 @@ use pams_server::{
 use pams_shared::{
     clock::Clock,
     expo,
-    frame::{Frame, Hello, HelloAck, Issued, Join, Profile, Refused, Rejected, Report, ReportAck, Role},
+    frame::{Frame, Hello, HelloAck, Issued, Join, Profile, Refused, Rejected, Report, ReportAck, Role, capability},
     id::PeerId,
     identity::{
         AgentIdentity, DOMAIN_DEFAULT, Grant, JOIN_NAME, Token, TokenStore, client_tls, home_name, join_tls,
@@ -48,6 +48,15 @@ impl Home {
     pub async fn with(limits: Option<Limits>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let running = start(config(&dir, LOOPBACK), Options { limits, ..Options::default() }).await.unwrap();
+        Self { dir, running }
+    }
+
+    /// One that does not wait for agents of before.
+    pub async fn without_grace() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(&dir, LOOPBACK);
+        config.pace.grace = Some(Duration::ZERO);
+        let running = start(config, Options::default()).await.unwrap();
         Self { dir, running }
     }
 
@@ -98,7 +107,7 @@ impl Home {
     /// What a scrape shows.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let snapshot = self.look(|pams, now| Snapshot::of(pams, now, 0)).await;
-        let text = self.running.metrics.render(&snapshot, 0, Traffic::default(), &Default::default());
+        let text = self.running.metrics.render(&snapshot, 0, Traffic::default());
         let value = expo::parse(&text).unwrap().value(name, labels);
         value.unwrap_or_else(|| panic!("{name} {labels:?} is not in\n{text}"))
     }
@@ -211,6 +220,13 @@ impl Agent {
         };
         let wall_ms = Clock.now().wall_ms();
         Hello { software: "script/1".into(), epoch, capabilities: 0, wall_ms, attach, profile: Some(profile) }
+    }
+
+    /// The same of one that takes so many buddies.
+    pub fn hello_takes(&self, epoch: u64, roster_max: u32) -> Hello {
+        let mut hello = Hello { capabilities: capability::ROSTERS, ..self.hello(epoch, 0) };
+        hello.profile.as_mut().unwrap().roster_max = roster_max;
+        hello
     }
 
     /// A session in this epoch.

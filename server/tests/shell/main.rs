@@ -6,6 +6,7 @@
 mod harness;
 mod joining;
 mod limits;
+mod pushes;
 mod service;
 mod starting;
 mod strangers;

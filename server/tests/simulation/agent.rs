@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pams_agent::core::{Agent, AgentConfig, BuddyConfig, Input, Output};
 use pams_shared::{
-    frame::{Frame, Ping, Pong, Profile},
+    frame::{Frame, Hello, Ping, Pong, Profile, capability},
     id::PeerId,
     status::Presence,
 };
@@ -29,6 +29,7 @@ pub struct Node {
     /// Kept over restarts.
     pub presence: Presence,
     pub buddies: Vec<(usize, bool)>,
+    pub takes: u32,
     answer_after: Duration,
     /// What its present or last life did in truth, and what those before did.
     pub facts: Facts,
@@ -73,6 +74,7 @@ impl Node {
             uplink: Uplink::new(),
             presence: Presence::default(),
             buddies: own.map(|i| setup.buddies[i].clone()).unwrap_or_default(),
+            takes: own.map(|i| setup.takes[i]).unwrap_or_default(),
             answer_after: own.map(|i| setup.answer_after[i]).unwrap_or_default(),
             facts: Facts::default(),
             past: Vec::new(),
@@ -81,6 +83,12 @@ impl Node {
             stays_away: false,
             token: 0,
         }
+    }
+}
+
+impl Node {
+    pub fn configures(&self, other: usize) -> bool {
+        self.buddies.iter().any(|(buddy, _)| *buddy == other)
     }
 }
 
@@ -102,7 +110,7 @@ impl World {
             watcher: self.setup.watcher,
             buddies: node.buddies.iter().map(buddy).collect(),
             presence: node.presence.clone(),
-            profile: profile(me),
+            profile: profile(me, self.setup.nested, node.takes),
             pool_max: self.setup.pool_max,
             backlog_max: self.setup.backlog_max,
             answer_after: node.answer_after,
@@ -210,7 +218,8 @@ impl World {
             Output::Resolve { peer } => self.resolve(me, peer),
             Output::Greet { attach, profile } => {
                 if let Some(conn) = self.agents[me].uplink.conn {
-                    let hello = pams_shared::frame::Hello { attach, profile: Some(profile), ..self.hello(me) };
+                    let capabilities = profile.capabilities;
+                    let hello = Hello { attach, capabilities, profile: Some(profile), ..self.hello(me) };
                     self.send_frame(conn, 0, &Frame::Hello(hello));
                 }
             }
@@ -264,12 +273,20 @@ impl World {
     }
 }
 
-fn profile(me: usize) -> Profile {
+fn profile(me: usize, nested: bool, takes: u32) -> Profile {
+    let overlays: &[&str] = match me % 3 {
+        _ if !nested => &["sim/all"],
+        0 => &["sim/a", "sim/b"],
+        1 => &["sim/a"],
+        _ => &["sim/b"],
+    };
     Profile {
         name: trace::name(me).to_string(),
         addresses: vec![address(me).parse().expect("an address")],
         software: "sim".to_owned(),
-        overlays: vec!["sim/all".to_owned()],
+        overlays: overlays.iter().map(|o| (*o).to_owned()).collect(),
+        capabilities: if takes > 0 { capability::ROSTERS } else { 0 },
+        roster_max: takes,
         ..Profile::default()
     }
 }

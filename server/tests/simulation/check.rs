@@ -86,6 +86,8 @@ impl World {
 
     fn check_notice(&mut self, me: usize, notice: &Notice) {
         let (now, silence, patience) = (self.now, self.setup.silence(), setup::ns(self.setup.watcher.patience));
+        let configures = |other| self.agents[me].configures(other);
+        let configured = (1..=self.setup.agents).filter(|n| configures(*n)).collect::<Vec<_>>();
         let facts = &mut self.agents[me].facts;
         let ping = facts.counted.entry(Kind::Ping).or_default();
         match notice {
@@ -121,7 +123,8 @@ impl World {
                     Liveness::Left => assert_eq!(facts.goodbyes.get(&other), Some(&now), "left without a goodbye"),
                     Liveness::Gone => {
                         let silent = now - facts.silent_since(other);
-                        let never = !facts.heard.contains_key(&other);
+                        let since = facts.watched_since(other, configured.contains(&other));
+                        let never = facts.heard.get(&other).is_none_or(|heard| *heard <= since);
                         assert!(never || silent >= silence, "{} gone, heard {silent} ns ago", name(other));
                         assert!(!self.sees(me, other, silence), "{} gone, and nothing is amiss", name(other));
                     }

@@ -47,6 +47,8 @@ pub struct Facts {
     pub linked: BTreeMap<usize, u64>,
     /// Who said goodbye, and when.
     pub goodbyes: BTreeMap<usize, u64>,
+    /// Whom the home gave it to watch, and since when.
+    pub given: BTreeMap<usize, u64>,
     /// When somebody was last looked for or dialled.
     pub reached: BTreeMap<usize, u64>,
     /// When a transaction last failed: nobody waited for its deadline.
@@ -86,8 +88,21 @@ impl Facts {
         ways.and_then(VecDeque::pop_front).expect("a pong to a ping that never came")
     }
 
+    /// The home says whom to watch.
+    pub fn given(&mut self, now: u64, nodes: BTreeSet<usize>) {
+        self.given.retain(|n, _| nodes.contains(n));
+        nodes.into_iter().for_each(|n| {
+            self.given.entry(n).or_insert(now);
+        });
+    }
+
     /// When a node was last heard; its own start, if never.
     pub fn silent_since(&self, node: usize) -> u64 {
         self.heard.get(&node).copied().unwrap_or(self.started)
+    }
+
+    /// Since when it is watched; the start, if by the configuration.
+    pub fn watched_since(&self, node: usize, configured: bool) -> u64 {
+        if configured { self.started } else { self.given.get(&node).copied().unwrap_or(self.started) }
     }
 }

@@ -23,6 +23,7 @@ mod links;
 mod memory;
 mod net;
 mod path;
+mod rosters;
 mod setup;
 mod sweep;
 mod tally;

@@ -27,6 +27,10 @@ pub struct Setup {
     pub home: PamsConfig,
     /// By agent: whom it watches, and whether it knows the address or asks its home.
     pub buddies: Vec<Vec<(usize, bool)>>,
+    /// Agents are in two overlays of one, some in both; else all are in the same.
+    pub nested: bool,
+    /// By agent: how many it takes from its home.
+    pub takes: Vec<u32>,
     pub answer_after: Vec<Duration>,
     /// Arrivals without a stamp, in 100.
     pub stampless: u64,
@@ -59,6 +63,8 @@ impl Setup {
         if chance.below(3) == 0 {
             home.forget_after = Duration::from_secs(8);
         }
+        home.watchers = 1 + chance.below(3) as usize;
+        home.gone_watched = Duration::from_secs([5, 600][chance.below(2) as usize]);
         Self {
             agents,
             watcher,
@@ -66,6 +72,8 @@ impl Setup {
             backlog_max: odds(chance, 10_000, 15),
             home,
             buddies: (1..=agents).map(|me| roster(chance, me, agents)).collect(),
+            nested: chance.below(2) == 0,
+            takes: (0..agents).map(|_| if chance.below(6) == 0 { chance.below(3) as u32 } else { 16 }).collect(),
             answer_after: (0..agents).map(|_| slowness(chance)).collect(),
             stampless: chance.below(2) * 10,
             chaos,
@@ -76,7 +84,8 @@ impl Setup {
     /// After the last fault, the time in which all must be well again.
     pub fn settle(&self, some_left: bool) -> u64 {
         // The home is called again after at most 22.5 s and a handshake's patience.
-        let home = 35 * SECOND;
+        // Then it tells its rosters, and whoever is given a buddy that is gone finds that out.
+        let home = 35 * SECOND + 3 * SECOND + self.gone_max();
         // One that left is polled each sixth interval, and its connection may have to time out.
         let intervals = if some_left { 7 } else { 2 };
         let peers = ns(self.watcher.interval) * intervals + ns(self.watcher.patience) * 3 + 5 * SECOND;

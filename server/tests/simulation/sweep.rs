@@ -67,7 +67,8 @@ impl World {
         let (now, facts, other) = (self.now, &self.agents[me].facts, node(buddy.peer).expect("a node"));
         // What it did not do while it did not run is no fault of its own.
         let awake = self.processes[me].stalled;
-        let silent = now - facts.silent_since(other).max(awake);
+        let since = facts.watched_since(other, self.agents[me].configures(other));
+        let silent = now - facts.silent_since(other).max(awake).max(since);
         let hungry = facts.starved > 0 && now - facts.starved < self.setup.gone_max();
         if hungry {
             return; // polls were left out

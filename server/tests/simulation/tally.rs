@@ -64,6 +64,10 @@ const COUNTED: &[&str] = &[
     "exact_books",
     "forgotten",
     "clock_offset",
+    "roster",
+    "given",
+    "cut",
+    "exactly_k",
 ];
 
 impl Tally {

@@ -14,7 +14,7 @@ use crate::{
     agent::Timer,
     links::{PATIENCE, offset},
     net::{ConnId, News},
-    setup::{HOME, SERVER},
+    setup::{HOME, SERVER, node},
     world::{Event, MS, SECOND, US, World},
 };
 
@@ -85,7 +85,11 @@ impl World {
                 self.tally.count("resolved");
                 self.agent_handle(me, Input::Resolved { peer: whom, found: Ok(addresses.unwrap_or_default()) });
             }
-            Frame::Roster(roster) => self.agent_handle(me, Input::Home(HomeInput::Roster(roster))),
+            Frame::Roster(roster) => {
+                self.agents[me].facts.given(self.now, roster.peers.iter().filter_map(|r| node(r.peer)).collect());
+                self.tally.count("roster");
+                self.agent_handle(me, Input::Home(HomeInput::Roster(roster)));
+            }
             frame => panic!("the home said {frame:?}"),
         }
         if self.agents[me].leaving && self.agents[me].core.as_ref().is_some_and(Agent::is_settled) {

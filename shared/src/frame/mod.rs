@@ -217,7 +217,7 @@ pub struct Roster {
     pub peers: Vec<Rostered>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rostered {
     pub peer: PeerId,
     pub name: String,

@@ -5,12 +5,13 @@
 mod bounds;
 mod changes;
 mod random;
+mod rosters;
 mod rules;
 
 use std::{collections::VecDeque, fmt::Write as _, net::SocketAddr, time::Duration};
 
 use pams_shared::{
-    frame::{Hello, Profile, Report, View, close},
+    frame::{Hello, Profile, Report, View, capability, close},
     id::{Correlator, PeerId},
     moment::Moment,
     record::{Kind, Ledger, Outcome, Record, Stages},
@@ -155,13 +156,17 @@ fn observed() -> SocketAddr {
     "192.0.2.1:4433".parse().unwrap()
 }
 
-/// `e2` epoch, `h1` attach, `in=eu/de,cdn` overlays, `ahead=90` seconds of the wall clock, `bare`: no profile.
+/// `e2` epoch, `h1` attach, `in=eu/de,cdn` overlays, `takes=9` buddies from us, `ahead=90` seconds of the wall clock, `bare`: no profile.
 fn parse_hello(now: Moment, peer: PeerId, words: VecDeque<&str>) -> Hello {
     let mut hello = hello(now, peer, 1);
     for word in words {
         match word.split_once('=') {
             Some(("in", overlays)) => {
                 hello.profile.as_mut().unwrap().overlays = overlays.split(',').map(str::to_owned).collect();
+            }
+            Some(("takes", n)) => {
+                hello.capabilities = capability::ROSTERS;
+                hello.profile.as_mut().unwrap().roster_max = n.parse().unwrap();
             }
             Some(("ahead", s)) => hello.wall_ms = now.wall_ms().strict_add_signed(s.parse::<i64>().unwrap() * 1000),
             _ if word == "bare" => hello.profile = None,
@@ -241,8 +246,8 @@ fn render(output: &Output) -> String {
         Output::Close { session, .. } => format!("close #{}", session.0),
         Output::Ack { session, ack } => format!("ack #{} {}", session.0, ack.batch),
         Output::Push { session, push: Push::Roster(roster) } => {
-            let peers: Vec<_> = roster.peers.iter().map(|r| letter(r.peer).to_string()).collect();
-            format!("push #{} roster {}", session.0, peers.join(","))
+            let peers: Vec<_> = roster.peers.iter().map(|r| r.peer).collect();
+            format!("push #{} roster {}", session.0, list(&peers))
         }
         Output::Fetched { session, entry: None } => format!("fetched #{} nothing", session.0),
         Output::Fetched { session, entry: Some(e) } => {
@@ -256,6 +261,10 @@ fn render(output: &Output) -> String {
         Output::Event(e) => format!("{} {}", letter(e.peer), e.what.as_str()),
         Output::Notice(notice) => format!("notice {} {}", notice.label(), notice.count()),
     }
+}
+
+fn list(peers: &[PeerId]) -> String {
+    if peers.is_empty() { "-".to_owned() } else { peers.iter().map(|p| letter(*p)).collect() }
 }
 
 fn sum(l: &Ledger) -> String {
@@ -286,6 +295,14 @@ fn answer(pams: &Pams, now: Moment, question: &str) -> String {
             .next()
             .unwrap()
             .to_owned(),
+        "rosters" => {
+            let RosterSummary { edges, short, cut, pushed, .. } = pams.summary(now).rosters;
+            format!("{edges} edges {short} short {cut} cut {pushed} pushed")
+        }
+        peer if peer.starts_with("of ") => {
+            let detail = pams.peer(now, id(&peer[3..])).unwrap();
+            format!("by {} watches {}", list(&detail.watched_by), list(&detail.watches))
+        }
         peer => pams.peer(now, id(peer)).map_or("nothing".to_owned(), |d| detail(&d)),
     }
 }

@@ -100,6 +100,9 @@ const CONFIG: PamsConfig = PamsConfig {
     views_total: 3,
     kinds_max: 2,
     sd_grace: None,
+    watchers: 2,
+    gone_watched: std::time::Duration::from_secs(9),
+    roster_settle: std::time::Duration::from_millis(700),
 };
 
 fn peer(n: usize) -> PeerId {

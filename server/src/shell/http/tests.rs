@@ -60,7 +60,8 @@ async fn a_peer_is_told_with_all_that_is_known() {
     assert_eq!(beta["watchers"][0]["liveness"], "overdue", "its watcher sees it otherwise");
 
     let overlays = served.get("/api/v1/overlays").await.json();
-    assert_eq!(overlays["overlays"][1], json!({"name": "games", "live": 2, "overdue": 0, "gone": 0, "left": 1}));
+    let games = json!({"name": "games", "live": 2, "overdue": 0, "gone": 0, "left": 1, "watched": 2, "watching": 0});
+    assert_eq!((&overlays["overlays"][1], &overlays["watchers"]), (&games, &json!(10)));
     let events = served.get("/api/v1/events?limit=2").await.json();
     let what: Vec<_> = events["events"].as_array().unwrap().iter().map(|e| (&e["name"], &e["what"])).collect();
     assert_eq!(what, [(&json!("gamma"), &json!("came")), (&json!("gamma"), &json!("left"))]);
