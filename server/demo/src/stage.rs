@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use pams_agent::{
-    config::{Buddy, Config as AgentConfig, Http},
+    config::{Config as AgentConfig, Http},
     core::View,
     shell::{Options, Running, start},
 };
@@ -23,13 +23,16 @@ use pams_shared::{
     status::{Liveness, Status},
 };
 use serde::Serialize;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use crate::cast::{CAST, Turn, What, link, round_trip_ms};
 
 const LOOPBACK: &str = "127.0.0.1:0";
 /// Quick, so that a minute shows a lot; the default is 10 s.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Until each has pinged each other once.
+const MEETING_PATIENCE: Duration = Duration::from_secs(30);
+const MEETING_LOOK: Duration = Duration::from_millis(50);
 /// Records kept of each pair: the last quarter of an hour.
 const KEPT: usize = 1_000;
 
@@ -103,27 +106,21 @@ impl Stage {
     /// Starts the server, lets everybody join, and emulates the network between them.
     pub async fn set() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let server_config = ServerConfig {
+        let mut server_config = ServerConfig {
             data_dir: dir.path().join("pams"),
             listen: LOOPBACK.parse()?,
             http: pams_server::config::Http::At(LOOPBACK.parse()?),
             name: Some("pams".into()),
             ..ServerConfig::default()
         };
+        // There are no agents of before to wait for, so that the overlay's rosters are told at once.
+        server_config.pace.grace = Some(Duration::ZERO);
         let server = server::start(server_config, server::Options::default()).await?;
         let token = server.ready.first_token.as_ref().context("a new server makes a token")?.to_string();
         let mut actors = Vec::new();
         for i in 0..CAST.len() {
-            // Without a roster at first: who the others are is known when all have an id.
-            actors.push(Actor::enter(dir.path(), i, Some(&token), LOOPBACK.parse()?, &[]).await?);
-        }
-        let roster: Vec<Buddy> = actors.iter().map(|a| buddy(a.peer, a.name, a.quic)).collect();
-        // All leave before the first comes back, so that nobody calls a peer that is just leaving.
-        for actor in &mut actors {
-            actor.leave().await;
-        }
-        for (i, actor) in actors.iter_mut().enumerate() {
-            *actor = Actor::enter(dir.path(), i, None, actor.quic, &roster).await?;
+            // All are in one overlay: whom to watch, the home says.
+            actors.push(Actor::enter(dir.path(), i, Some(&token), LOOPBACK.parse()?).await?);
         }
         let mut stage = Self { dir, server, actors, news: VecDeque::new(), begin: Clock.now() };
         for i in 0..CAST.len() {
@@ -135,7 +132,21 @@ impl Stage {
             actor.take_records();
             actor.kept.clear();
         }
+        timeout(MEETING_PATIENCE, stage.meet()).await.context("the actors did not all meet in time")?;
+        stage.begin = Clock.now();
         Ok(stage)
+    }
+
+    /// Waits until each has an answer of all others.
+    async fn meet(&mut self) {
+        let mut looks = tokio::time::interval(MEETING_LOOK);
+        let others = self.actors.len() - 1;
+        while self.actors.iter().any(|a| a.kept.len() < others) {
+            looks.tick().await;
+            for actor in &mut self.actors {
+                actor.look().await;
+            }
+        }
     }
 
     /// Sets the emulated network between one and all others.
@@ -159,8 +170,7 @@ impl Stage {
                 self.tell(i, "says goodbye and leaves");
             }
             What::Return(i) => {
-                let roster: Vec<Buddy> = self.actors.iter().map(|a| buddy(a.peer, a.name, a.quic)).collect();
-                self.actors[i].reenter(self.dir.path(), i, &roster).await?;
+                self.actors[i].reenter(self.dir.path(), i).await?;
                 self.wire(i)?;
                 self.actors[i].greet(i).await?;
                 self.tell(i, "is back, in its next epoch");
@@ -253,13 +263,7 @@ impl Scene {
 }
 
 impl Actor {
-    async fn enter(
-        dir: &Path,
-        i: usize,
-        token: Option<&str>,
-        listen: SocketAddr,
-        roster: &[Buddy],
-    ) -> anyhow::Result<Self> {
+    async fn enter(dir: &Path, i: usize, token: Option<&str>, listen: SocketAddr) -> anyhow::Result<Self> {
         let name = CAST[i].name;
         let (tap, records) = mpsc::channel(4_096);
         let mut config = AgentConfig {
@@ -269,7 +273,6 @@ impl Actor {
             listen,
             http: Http::At(LOOPBACK.parse()?),
             overlays: vec!["demo".into()],
-            buddy: roster.iter().filter(|b| b.name.as_deref() != Some(name)).cloned().collect(),
             ..AgentConfig::default()
         };
         config.ping.interval = INTERVAL;
@@ -286,8 +289,8 @@ impl Actor {
         Ok(Self { name, peer, quic, running, records, past, last_view, kept, gone: None })
     }
 
-    async fn reenter(&mut self, dir: &Path, i: usize, roster: &[Buddy]) -> anyhow::Result<()> {
-        let new = Self::enter(dir, i, None, self.quic, roster).await?;
+    async fn reenter(&mut self, dir: &Path, i: usize) -> anyhow::Result<()> {
+        let new = Self::enter(dir, i, None, self.quic).await?;
         let old = std::mem::replace(self, new);
         (self.past, self.kept) = (old.past, old.kept);
         Ok(())
@@ -360,10 +363,6 @@ impl Actor {
     pub fn socket(&self) -> Option<&Path> {
         self.running.as_ref().map(|r| r.ready.socket.as_path())
     }
-}
-
-fn buddy(id: PeerId, name: &str, at: SocketAddr) -> Buddy {
-    Buddy { id, name: Some(name.into()), addresses: vec![at.into()] }
 }
 
 fn ping_ledger(view: &View) -> Ledger {
