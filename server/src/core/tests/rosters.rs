@@ -149,6 +149,7 @@ fn whoever_is_called_elsewhere_or_otherwise_is_told_to_its_watchers() {
                 peer: id(letter),
                 hello: Box::new(hello),
                 observed: observed(),
+                same_host: false,
             }
         });
         pams.handle(at(ms), input);
