@@ -79,7 +79,7 @@ impl fmt::Debug for Switch {
 
 /// Logs to stderr from now on, in colour if that is a terminal and `NO_COLOR` is not set.
 pub fn init(filter: &Filter, format: Format) -> Result<Switch, LogError> {
-    let (subscriber, switch) = subscriber(filter, format, colour(&std::io::stderr()), || std::io::stderr());
+    let (subscriber, switch) = subscriber(filter, format, colour(&std::io::stderr()), std::io::stderr);
     subscriber.try_init().map_err(|_| LogError::Twice)?;
     Ok(switch)
 }

@@ -334,10 +334,10 @@ fn log(notice: &Notice) {
         Notice::HomeDown { why } => warn!(reason = why.reason.as_str(), why = why.text, "no home"),
         Notice::Shed { records } => warn!(records, "backlog full: oldest records dropped"),
         Notice::ClockOffset { who, ms } => warn!(%who, offset_ms = ms, "its clock and ours differ: check NTP on both"),
-        Notice::Slept { gap, suspended: true } => {
-            warn!(?gap, "the host was suspended; silence before now says nothing")
+        Notice::Slept { gap, suspended } => {
+            let who = if *suspended { "the host was suspended" } else { "the agent did not run for a while" };
+            warn!(?gap, "{who}: silence before now says nothing");
         }
-        Notice::Slept { gap, .. } => warn!(?gap, "the agent did not run for a while; silence before now says nothing"),
         Notice::Moved { addresses } => info!(?addresses, "the host's addresses changed"),
         Notice::RosterCame { peers, over: 0 } => info!(peers, "the home says whom to watch"),
         Notice::RosterCame { peers, over } => warn!(peers, over, "the home gave more buddies than limits.roster"),

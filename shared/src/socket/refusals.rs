@@ -159,10 +159,8 @@ mod linux {
                 _ => None,
             });
             for control in message.cmsgs().into_iter().flatten() {
-                let error = match control {
-                    ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => error,
-                    _ => continue,
-                };
+                use ControlMessageOwned::{Ipv4RecvErr, Ipv6RecvErr};
+                let (Ipv4RecvErr(error, _) | Ipv6RecvErr(error, _)) = control else { continue };
                 if let (Some(to), Some(why)) = (to, Unreachable::of(error.ee_errno.cast_signed())) {
                     tell(to, why);
                 }
