@@ -53,6 +53,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("fetch_ack", Frame::FetchAck(Some(Box::new(entry())))),
         ("fetch_ack_not_known", Frame::FetchAck(None)),
         ("report", Frame::Report(report())),
+        ("report_stalled", Frame::Report(stalled())),
         ("report_empty", Frame::Report(Report { batch: 18, ..Report::default() })),
         ("report_ack", Frame::ReportAck(ReportAck { batch: 17, pace_ms: 2_000 })),
         ("renew", Frame::Renew(b"request".to_vec())),
@@ -194,9 +195,23 @@ fn report() -> Report {
         )],
         changes: Status::ALL.map(|status| Presence { status, note: None, ..presence() }).to_vec(),
         views: Liveness::ALL.into_iter().map(Some).chain([None]).map(view).collect(),
-        records: [answered.clone()].into_iter().chain(Reason::ALL.map(unanswered)).collect(),
+        records: [answered.clone()].into_iter().chain(first_reasons().map(unanswered)).collect(),
         shed: 8,
     }
+}
+
+/// Those that the wire began with.
+fn first_reasons() -> impl Iterator<Item = Reason> {
+    Reason::ALL.into_iter().filter(|r| *r != Reason::Stalled)
+}
+
+/// One record with the reason that came later.
+fn stalled() -> Report {
+    let mut records = report().records.split_off(1);
+    records.truncate(1);
+    records[0].outcome = Outcome::Unknown;
+    records[0].reason = Some(Reason::Stalled);
+    Report { batch: 19, records, ..Report::default() }
 }
 
 fn join() -> Join {

@@ -129,7 +129,7 @@ async fn each_line_that_leads_nowhere_says_why_and_the_good_ones_work() {
     for (peer, reason, says) in [
         (unknown.id, Reason::NotSent, "the home knows no address of this peer"),
         (misdirected.id, Reason::Certificate, "another peer"),
-        (nobody.id, Reason::NoAnswer, "did not answer"),
+        (nobody.id, Reason::Refused, "nothing listens there"),
         (foreign.peer, Reason::Certificate, "another cluster"),
     ] {
         let wanted = |b: &pams_agent::core::BuddyView| b.why.as_ref().is_some_and(|w| w.reason == reason);

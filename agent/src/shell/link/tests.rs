@@ -185,8 +185,7 @@ async fn a_panic_of_a_reader_ends_its_connection() {
 async fn who_lost_an_address_hangs_up_what_others_called_there_and_keeps_what_it_called() {
     let mut pair = Pair::new();
     let [dialled, answered] = pair.meet().await;
-    let ([a, b], [to_b, to_a]) =
-        ([&dialled, &answered].map(|r| r.peer), [&dialled, &answered].map(|r| r.connection.clone()));
+    let [to_b, to_a] = [&dialled, &answered].map(|r| r.connection.clone());
     pair.links[0].ready(dialled).unwrap();
     pair.links[1].ready(answered).unwrap();
     let lost = BTreeSet::from([IpAddr::from([127, 0, 0, 1])]);
@@ -195,12 +194,16 @@ async fn who_lost_an_address_hangs_up_what_others_called_there_and_keeps_what_it
     assert_eq!(pair.links[1].hang_up_at(&lost), 1);
     soon(to_b.closed()).await;
     assert!(to_a.close_reason().is_some());
-    // And whoever slept hangs up by name.
+}
+
+#[tokio::test]
+async fn who_slept_hangs_up_and_the_other_side_sees_it_at_once() {
+    let mut pair = Pair::new();
     let [dialled, answered] = pair.meet().await;
-    let again = dialled.connection.clone();
+    let (other, theirs) = (dialled.peer, answered.connection.clone());
     pair.links[0].ready(dialled).unwrap();
-    pair.links[1].ready(answered).unwrap();
-    pair.links[1].hang_up(a);
-    pair.links[1].hang_up(b);
-    soon(again.closed()).await;
+    pair.links[0].hang_up(answered.peer);
+    assert!(theirs.close_reason().is_none(), "that is no peer of it");
+    pair.links[0].hang_up(other);
+    soon(theirs.closed()).await;
 }
