@@ -150,6 +150,7 @@ impl Agent {
             Input::Tick => {}
             Input::Sent { correlator, at } => {
                 self.pool.sent(correlator, at);
+                return; // it only puts a deadline off, and others that have left may not have been told of yet
             }
             Input::SentUnstamped { correlator } => {
                 self.pool.left(correlator, now);

@@ -17,7 +17,13 @@ mod start;
 mod uplink;
 mod whole;
 
-use std::{collections::HashMap, future::Future, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn, ready},
+    net::SocketAddr,
+    task::Poll,
+    time::Duration,
+};
 
 use pams_shared::{
     clock::Clock,
@@ -51,6 +57,8 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
 /// When nothing is due.
 const NEVER: Moment = Moment::new(u64::MAX, 0);
+/// Datagrams handled in a row while others may wait for the loop.
+const ROW_MAX: usize = 8;
 /// How often metrics are tidied and finished tasks taken away.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Between heartbeats that nobody waits for.
@@ -107,19 +115,25 @@ impl Shell {
         // One timer, set anew only when the deadline moves: making one for each turn would cost more than the turn.
         let sleep = sleep_until(self.deadline());
         tokio::pin!(sleep);
+        let mut row = 0;
         while !self.leaving {
             let deadline = self.deadline();
             if sleep.deadline() != deadline {
                 sleep.as_mut().reset(deadline);
             }
             tokio::select! {
-                // Stamps first: a ping's Sent is there before its pong. What peers send comes last, as they could send without an
-                // end; deadlines need no turn of their own, as the core looks at them with each input.
+                // Pings first: somebody times them. But peers could send without an end, so now and then all others are asked
+                // before them. Deadlines need no turn of their own, as the core looks at them with each input.
                 biased;
+                event = self.links.datagram(), if row < ROW_MAX => {
+                    row += 1;
+                    self.link_event(event);
+                }
                 () = &mut shutdown => self.handle(Input::Command(Command::Shutdown)),
-                _ = beat.tick() => self.look(),
+                _ = beat.tick() => {
+                    self.look();
+                }
                 _ = heartbeat.tick() => self.supervisor.heartbeat(),
-                Some(sent) = self.sent.recv() => self.sent(sent),
                 _ = upkeep.tick() => self.upkeep(),
                 Some(moved) = self.moves.recv() => self.moved(moved),
                 Some(event) = self.uplink_events.recv() => self.uplink_event(event),
@@ -127,7 +141,9 @@ impl Shell {
                 Some(incoming) = self.calls.recv() => self.call(incoming),
                 Some(event) = self.link_events.recv() => self.link_event(event),
                 () = &mut sleep => self.handle(Input::Tick),
+                () = ready(()), if row == ROW_MAX => row = 0,
             }
+            give_way().await;
         }
         self.leave().await;
     }
@@ -137,13 +153,13 @@ impl Shell {
     }
 
     fn handle(&mut self, input: Input) {
-        self.look();
-        self.core.handle(Clock.now(), input);
+        let now = self.look();
+        // What has left comes first: a ping's stamp is there before its pong. Nobody need be woken for it sooner.
+        while let Ok((correlator, at)) = self.sent.try_recv() {
+            self.core.handle(now, Input::Sent { correlator, at });
+        }
+        self.core.handle(now, input);
         self.drain();
-    }
-
-    fn sent(&mut self, (correlator, at): Sent) {
-        self.handle(Input::Sent { correlator, at });
     }
 
     fn link_event(&mut self, event: LinkEvent) {
@@ -321,6 +337,21 @@ impl Shell {
         let _ = timeout(CLOSE_PATIENCE, self.endpoint.wait_idle()).await;
         self.consumers.end().await;
     }
+}
+
+/// Lets all other tasks run that can: what QUIC was just given leaves before the loop looks for more. (`yield_now` has the
+/// runtime look at its sockets too, and each look is a system call.)
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if given {
+            return Poll::Ready(());
+        }
+        given = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// error: data lost or a bug; warn: unexpected but recovered; info: a change an operator cares about; debug: the rest.

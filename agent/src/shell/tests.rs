@@ -20,15 +20,14 @@ async fn peers_that_send_without_end_keep_nobody_from_asking() {
     let mut cluster = Cluster::new();
     let mut tasks = JoinSet::new();
     let side = cluster.side("alpha");
+    let misplaced = || LinkEvent::Rejected { from: None, label: FrameError::LABELS[0] };
     let (flood, link_events) = mpsc::channel(link::EVENTS_MAX);
     let (mut shell, handle) = shell(&cluster, side, Vec::new(), &mut tasks);
+    shell.links.listen(futures_util::stream::repeat_with(misplaced));
     shell.link_events = link_events;
     for _ in 0..2 {
         let flood = flood.clone();
-        tasks.spawn(async move {
-            let label = FrameError::LABELS[0];
-            while flood.send(LinkEvent::Rejected { from: None, label }).await.is_ok() {}
-        });
+        tasks.spawn(async move { while flood.send(misplaced()).await.is_ok() {} });
     }
     while flood.capacity() > 0 {
         tokio::task::yield_now().await;

@@ -1,7 +1,7 @@
 //! What befalls the loop as a whole: another configuration, a gap in which it did not run, other addresses, and what the
 //! service manager is told of it all.
 
-use pams_shared::{clock::Clock, pulse::Gap, status::Liveness};
+use pams_shared::{clock::Clock, moment::Moment, pulse::Gap, status::Liveness};
 
 use super::{Shell, interfaces::Moved, start::homes, uplink::UplinkRequest};
 use crate::{
@@ -26,14 +26,15 @@ impl Shell {
         self.handle(Input::Command(Command::Reconfigure(Box::new(core))));
     }
 
-    /// Whether we have run since the last look; to be asked before anything else, so that what came meanwhile is not judged
+    /// Whether we have run since the last look; and the time now; to be asked before anything else, so that what came meanwhile is not judged
     /// by the clock alone.
-    pub(super) fn look(&mut self) {
+    pub(super) fn look(&mut self) -> Moment {
         let now = Clock.now();
         if let Some(Gap { stopped, suspended }) = self.pulse.look(now, Clock.suspended()) {
             self.core.handle(now, Input::Slept { stopped, suspended });
             self.drain();
         }
+        now
     }
 
     pub(super) fn moved(&mut self, Moved { lost, found }: Moved) {

@@ -187,10 +187,10 @@ impl Socket {
     }
 
     /// When the packet came out of the network that carried the datagram of `payload` bytes just read from a connection
-    /// with `from`. `idle_since` is when the reader last had to wait for one. To be called at once for each datagram, in
-    /// the order of reading. `None`: not measured.
-    pub fn arrival(&self, from: SocketAddr, payload: usize, idle_since: Moment) -> Option<Moment> {
-        lock(&self.arrivals).take(canonical(from), payload, idle_since, Clock.now())
+    /// with `from`, at about `now`. `idle_since` is when the reader last had to wait for one. To be called at once for each
+    /// datagram, in the order of reading. `None`: not measured.
+    pub fn arrival(&self, from: SocketAddr, payload: usize, idle_since: Moment, now: Moment) -> Option<Moment> {
+        lock(&self.arrivals).take(canonical(from), payload, idle_since, now)
     }
 
     /// Waits until somebody says that packets to `to` do not arrive, and why; for ever, if nobody does. For a call under way:

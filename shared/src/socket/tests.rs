@@ -15,12 +15,12 @@ async fn exchange(a: &mut Side, out: &Connection, b: &Side, back: &Connection) -
     out.send_datagram(vec![1; 20].into()).unwrap();
     let ping = back.read_datagram().await.unwrap();
     let from = back.remote_address();
-    let heard = b.socket.arrival(from, ping.len(), idle).expect("measured at the answering side");
+    let heard = b.socket.arrival(from, ping.len(), idle, Clock.now()).expect("measured at the answering side");
     assert!(heard <= Clock.now());
     back.send_datagram(vec![2; 29].into()).unwrap();
     let pong = out.read_datagram().await.unwrap();
     let done = Clock.now();
-    let arrived = a.socket.arrival(to, pong.len(), idle).expect("measured");
+    let arrived = a.socket.arrival(to, pong.len(), idle, Clock.now()).expect("measured");
     let (which, sent) = a.sent.recv().await.unwrap();
     assert_eq!(which, correlator(1));
     assert!(
@@ -102,7 +102,7 @@ async fn lost_connections_and_refused_datagrams_leave_nothing_behind() {
     assert!(a.socket.expect(to, 20, correlator(2)));
     a.socket.unexpect(to);
     assert!(!a.socket.expecting.load(Acquire));
-    assert_eq!(a.socket.arrival(to, 20, Moment::default()), None, "not tracked");
+    assert_eq!(a.socket.arrival(to, 20, Moment::default(), Clock.now()), None, "not tracked");
 }
 
 #[tokio::test]

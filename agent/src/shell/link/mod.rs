@@ -6,12 +6,16 @@ mod read;
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fmt,
     future::Future,
     net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
+use futures_util::stream::{BoxStream, SelectAll, Stream, StreamExt};
 use pams_shared::{
     clock::Clock,
     frame::{Entry, Frame, Ping, Pong, close, wire},
@@ -31,7 +35,7 @@ use tokio::{
 pub use self::hello::{Me, Ready, offset};
 use self::{
     hello::{Standing, answer, dial, prefer, silent},
-    read::{Ended, Guard, datagrams, streams},
+    read::{Datagrams, Ended, Guard, streams},
 };
 use crate::core::LinkId;
 
@@ -104,13 +108,14 @@ pub enum LinkEvent {
 }
 
 /// All connections with peers.
-#[derive(Debug)]
 pub struct Links {
     me: Arc<Me>,
     endpoint: Endpoint,
     client: quinn::ClientConfig,
     socket: Arc<Socket>,
     events: mpsc::Sender<LinkEvent>,
+    /// Of each connection; one that has nothing costs nothing.
+    datagrams: SelectAll<BoxStream<'static, thread::Result<LinkEvent>>>,
     live: HashMap<PeerId, Live>,
     /// The address of each connection that is read, so that its arrivals are remembered as long as one needs them.
     tracked: HashMap<LinkId, SocketAddr>,
@@ -146,6 +151,7 @@ impl Links {
             client,
             socket,
             events,
+            datagrams: SelectAll::new(),
             live: HashMap::new(),
             tracked: HashMap::new(),
             retired: HashMap::new(),
@@ -176,8 +182,7 @@ impl Links {
     pub fn accept(&mut self, incoming: quinn::Incoming) -> bool {
         self.collect();
         let place = self.door.clone().try_acquire_owned().ok();
-        // Each connection has two tasks.
-        let Some(place) = place.filter(|_| self.tasks.len() < 2 * LINKS_MAX) else {
+        let Some(place) = place.filter(|_| self.tasks.len() < LINKS_MAX) else {
             incoming.refuse();
             return false;
         };
@@ -198,6 +203,18 @@ impl Links {
             let _ = events.send(event).await;
         });
         true
+    }
+
+    /// What the next datagram tells, whichever connection it comes on, each in turn. Waits for ever while there is no
+    /// connection. Nothing is lost where it is not waited for to the end.
+    pub async fn datagram(&mut self) -> LinkEvent {
+        loop {
+            match self.datagrams.next().await {
+                Some(Ok(event)) => return event,
+                Some(Err(_)) => self.panics += 1,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// A connection is ready: keeps it and starts its reader. `None` if the one there is stays the better; the new one is
@@ -356,11 +373,13 @@ impl Links {
             let _guard = guard;
             streams.await;
         });
-        self.spawn(async move {
-            let guard = Guard { peer, epoch, link, connection, events: Some(events.clone()) };
-            let error = datagrams(peer, link, &guard.connection, &socket, &events).await;
-            let _ = events.send(LinkEvent::Closed { peer, epoch, link, ended: Ended::from(&error) }).await;
-        });
+        let datagrams = Datagrams::new(Guard { peer, epoch, link, connection, events: Some(events) }, socket);
+        self.listen(datagrams.events());
+    }
+
+    /// Adds to what [`datagram`](Self::datagram) gives. Should it panic, it has ended.
+    pub fn listen(&mut self, events: impl Stream<Item = LinkEvent> + Send + 'static) {
+        self.datagrams.push(AssertUnwindSafe(events).catch_unwind().boxed());
     }
 
     /// Reads a connection for a while yet; only one with each peer, so that a peer that calls again and again costs no more.
@@ -376,6 +395,12 @@ impl Links {
 
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links").field("live", &self.live).finish_non_exhaustive()
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::{
     future::{Future, poll_fn},
+    net::SocketAddr,
     pin::pin,
-    task::Poll,
+    sync::Arc,
 };
 
+use futures_util::stream::{self, Stream};
 use pams_shared::{
     clock::Clock,
     frame::{self, Frame, FrameError, close, wire},
@@ -25,38 +27,65 @@ use tokio::{
 use super::{GOODBYE, LinkEvent, REQUEST_PATIENCE};
 use crate::core::LinkId;
 
-/// Reads the datagrams of a connection until it ends.
-pub async fn datagrams(
-    peer: PeerId,
-    link: LinkId,
-    connection: &Connection,
-    socket: &Socket,
-    events: &mpsc::Sender<LinkEvent>,
-) -> quinn::ConnectionError {
-    let mut from = connection.remote_address();
-    loop {
-        let mut next = pin!(connection.read_datagram());
-        // One look without waiting tells when there was nothing to read: no earlier packet carried this datagram.
-        let looked = Clock.now();
-        let first = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
-        let (result, idle_since) = match first {
-            Poll::Ready(result) => (result, Moment::default()),
-            Poll::Pending => (next.await, looked),
-        };
-        let bytes = match result {
-            Ok(bytes) => bytes,
-            Err(error) => return error,
-        };
+/// The datagrams of a connection. The loop looks at them itself: a task between would cost a ping more than all that the
+/// core does with it.
+pub struct Datagrams {
+    guard: Guard,
+    socket: Arc<Socket>,
+    from: SocketAddr,
+    /// Read already, and told next.
+    later: Option<LinkEvent>,
+}
+
+impl Datagrams {
+    pub fn new(guard: Guard, socket: Arc<Socket>) -> Self {
+        let from = guard.connection.remote_address();
+        Self { guard, socket, from, later: None }
+    }
+
+    /// What they tell, one by one, until the connection ends. That is told behind what came on its streams.
+    pub fn events(self) -> impl Stream<Item = LinkEvent> + Send {
+        stream::unfold(self, |mut datagrams| async {
+            match datagrams.next().await {
+                Ok(event) => Some((event, datagrams)),
+                Err(error) => {
+                    let Guard { peer, epoch, link, events, .. } = &datagrams.guard;
+                    let closed =
+                        LinkEvent::Closed { peer: *peer, epoch: *epoch, link: *link, ended: Ended::from(&error) };
+                    if let Some(events) = events {
+                        let _ = events.send(closed).await;
+                    }
+                    None
+                }
+            }
+        })
+    }
+
+    async fn next(&mut self) -> Result<LinkEvent, quinn::ConnectionError> {
+        if let Some(event) = self.later.take() {
+            return Ok(event);
+        }
+        let Guard { peer, link, ref connection, .. } = self.guard;
+        // The last look that found nothing: no earlier packet carried this datagram.
+        let (mut looked, mut idle_since) = (Moment::default(), Moment::default());
+        let mut datagram = pin!(connection.read_datagram());
+        let read = poll_fn(|cx| {
+            looked = Clock.now();
+            let read = datagram.as_mut().poll(cx);
+            if read.is_pending() {
+                idle_since = looked;
+            }
+            read
+        });
+        let bytes = read.await?;
         // It may move: another network, or another binding of a NAT (RFC 9000, 9).
         let at = connection.remote_address();
-        if at != from {
-            from = at;
-            socket.track(at);
-            if events.send(LinkEvent::Moved { link, to: at }).await.is_err() {
-                return quinn::ConnectionError::LocallyClosed;
-            }
+        let moved = at != self.from;
+        if moved {
+            self.from = at;
+            self.socket.track(at);
         }
-        let arrived = socket.arrival(from, bytes.len(), idle_since);
+        let arrived = self.socket.arrival(at, bytes.len(), idle_since, looked);
         let event = match wire::decode(&bytes, frame::DATAGRAM_BYTES_MAX) {
             Ok(Frame::Ping(ping)) => LinkEvent::Ping { from: peer, ping, arrived },
             Ok(Frame::Pong(pong)) => {
@@ -65,14 +94,15 @@ pub async fn datagrams(
             Ok(_) => LinkEvent::Rejected { from: Some(peer), label: "misplaced" },
             Err(error) => LinkEvent::Rejected { from: Some(peer), label: FrameError::label(&error) },
         };
-        if events.send(event).await.is_err() {
-            return quinn::ConnectionError::LocallyClosed;
+        if moved {
+            self.later = Some(event);
+            return Ok(LinkEvent::Moved { link, to: at });
         }
+        Ok(event)
     }
 }
 
-/// Takes what little comes on streams, until the connection ends. A task of its own, so that no datagram waits while streams
-/// are looked at.
+/// Takes what little comes on streams, until the connection ends. A task of its own: such an exchange is a sequence.
 pub async fn streams(peer: PeerId, epoch: u64, connection: Connection, events: mpsc::Sender<LinkEvent>) {
     let mut asked = JoinSet::new(); // bounded by the number of streams that the peer may open
     loop {
@@ -149,13 +179,13 @@ impl From<&quinn::ConnectionError> for Ended {
     }
 }
 
-/// Kept by the tasks of a connection: should one panic, the connection is closed, and the loop told of it.
+/// Kept by the readers of a connection: should one panic, the connection is closed, and the loop told of it.
 pub struct Guard {
     pub peer: PeerId,
     pub epoch: u64,
     pub link: LinkId,
     pub connection: Connection,
-    /// `None`: another task tells.
+    /// `None`: the other reader tells.
     pub events: Option<mpsc::Sender<LinkEvent>>,
 }
 

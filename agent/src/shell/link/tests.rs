@@ -1,5 +1,6 @@
 //! Real connections on loopback.
 
+use futures_util::stream;
 use pams_shared::{id::Correlator, identity, socket::Socket};
 use tokio::net::UdpSocket;
 
@@ -41,6 +42,14 @@ impl Pair {
             }
         })
         .await
+    }
+
+    /// What the second is told next.
+    async fn told(&mut self) -> LinkEvent {
+        tokio::select! {
+            event = self.links[1].datagram() => event,
+            event = self.events[1].recv() => event.unwrap(),
+        }
     }
 
     async fn meet(&mut self) -> [Ready; 2] {
@@ -124,7 +133,7 @@ async fn arrivals_are_stamped_where_a_peer_has_moved_to() {
         let ping = Frame::Ping(Ping { correlator: Correlator::of_uuid([n; 16]) });
         ours.connection.send_datagram(wire::encode(&ping).into()).unwrap();
         loop {
-            match soon(pair.events[1].recv()).await.unwrap() {
+            match soon(pair.told()).await {
                 LinkEvent::Moved { link, to } => pair.links[1].moved(link, to),
                 LinkEvent::Ping { arrived, .. } => {
                     stamped = arrived.is_some();
@@ -151,8 +160,8 @@ async fn who_closes_for_a_goodbye_has_left_and_who_just_ends_has_not() {
         let (peer, epoch) = (theirs.peer, theirs.epoch);
         pair.links[1].ready(theirs).unwrap();
         ours.connection.close(close::GOODBYE.into(), reason);
-        let event = soon(pair.events[1].recv()).await;
-        let Some(LinkEvent::Closed { ended, .. }) = event else { panic!("{event:?}") };
+        let event = soon(pair.told()).await;
+        let LinkEvent::Closed { ended, .. } = event else { panic!("{event:?}") };
         assert_eq!(ended.left, expected);
         assert!(!pair.links[1].is_over(peer, epoch) && pair.links[1].is_over(peer, epoch - 1));
     }
@@ -165,12 +174,12 @@ async fn a_panic_of_a_reader_ends_its_connection() {
     let connection = theirs.connection.clone();
     let events = Some(pair.links[1].events.clone());
     let guard = Guard { peer: theirs.peer, epoch: theirs.epoch, link: 7, connection, events };
-    pair.links[1].spawn(async move {
-        let _guard = guard;
-        panic!("a bug, on purpose");
-    });
-    let event = soon(pair.events[1].recv()).await;
-    let Some(LinkEvent::Closed { link: 7, ended, .. }) = event else { panic!("{event:?}") };
+    pair.links[1].listen(stream::unfold(guard, |guard| async {
+        assert_eq!(guard.link, 0, "a bug, on purpose");
+        Some((LinkEvent::Silent, guard))
+    }));
+    let event = soon(pair.told()).await;
+    let LinkEvent::Closed { link: 7, ended, .. } = event else { panic!("{event:?}") };
     assert!(!ended.left && !ended.restarted);
     soon(ours.connection.closed()).await;
     soon(async {
