@@ -9,6 +9,7 @@ mod daemons;
 mod hold;
 mod proc;
 mod rtt;
+mod scrape;
 
 use std::time::Duration;
 
@@ -68,6 +69,18 @@ enum Figure {
         #[arg(long)]
         bin: Option<std::path::PathBuf>,
     },
+    /// Time and series of a scrape of the `pams-server` binary, home to so many agents.
+    Scrape {
+        #[arg(long, default_value_t = 10_000)]
+        agents: usize,
+        #[arg(long, default_value_t = 200)]
+        scrapes: usize,
+        /// Seconds between two reports of an agent, which this machine's cores have to write too.
+        #[arg(long, default_value_t = 5.0)]
+        pace: f64,
+        #[arg(long)]
+        bin: Option<std::path::PathBuf>,
+    },
     /// Sizes of the binaries, in the build that this program is of and in `dist`.
     Size,
     /// The other side of a measurement; started by it.
@@ -100,6 +113,9 @@ fn main() -> anyhow::Result<()> {
             Figure::Consumers { rounds } => consumers::measure(rounds).await,
             Figure::Hold { buddies, seconds, bin } => {
                 hold::measure(buddies, Duration::from_secs(seconds), bin.as_deref()).await
+            }
+            Figure::Scrape { agents, scrapes, pace, bin } => {
+                scrape::measure(agents, scrapes, Duration::try_from_secs_f64(pace)?, bin.as_deref()).await
             }
             Figure::Size => daemons::size(),
             Figure::Role { role: Role::Echo { dir } } => rtt::echo(&dir).await,

@@ -34,7 +34,7 @@ pub fn myself() -> anyhow::Result<PathBuf> {
 /// A binary of the workspace: in `dir`, else in the build that this program is of.
 pub fn binary(dir: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
     let exe = myself()?;
-    let build = exe.parent().and_then(Path::parent).context("an example lies two below its build")?;
+    let build = exe.parent().context("a program lies in its build")?;
     let path = dir.unwrap_or(build).join(name);
     if !path.exists() {
         bail!("{} is not there: build it first, with `cargo build --release`", path.display());

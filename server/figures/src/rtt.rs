@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use pams_agent::config::Buddy;
-use pams_shared::{clock::Clock, id::PeerId, quic};
+use pams_shared::{clock::Clock, id::PeerId, quic, record::Stage};
 use quinn::{
     Endpoint,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
@@ -42,6 +42,7 @@ pub async fn measure(rounds: usize, pings: usize) -> anyhow::Result<()> {
     println!("us, p50 of {pings} pings; back to back, and {} ms apart", GAP.as_millis());
     println!("{:>5}  {:>9} {:>9} {:>6}   {:>9} {:>9} {:>6}", "round", "bare", "pams", "ratio", "bare", "pams", "ratio");
     let (mut hot, mut paced, mut p99) = (Vec::new(), Vec::new(), Vec::new());
+    let mut stages = Stage::EXCHANGE.map(|stage| (stage, Vec::new()));
     for round in 0..=rounds {
         let mut line = format!("{round:>5}");
         for (gap, ratios) in [(Duration::ZERO, &mut hot), (GAP, &mut paced)] {
@@ -53,7 +54,12 @@ pub async fn measure(rounds: usize, pings: usize) -> anyhow::Result<()> {
             }
             for _ in 0..n {
                 match agent.handle.ping(peer).await? {
-                    Ok(record) => of_pams.push(record.total_ns.context("answered")? as f64 / 1e3),
+                    Ok(record) => {
+                        of_pams.push(record.total_ns.context("answered")? as f64 / 1e3);
+                        for (stage, us) in stages.iter_mut().filter(|_| gap.is_zero()) {
+                            us.extend(record.stages.get(*stage).map(|ns| ns as f64 / 1e3));
+                        }
+                    }
                     Err(why) => bail!("no pong: {why}"),
                 }
                 pause(gap).await;
@@ -75,6 +81,8 @@ pub async fn measure(rounds: usize, pings: usize) -> anyhow::Result<()> {
         median(paced),
         median(p99)
     );
+    let stages = stages.map(|(stage, us)| format!("{} {:.1}", stage.as_str(), quantile(&us, 0.5)));
+    println!("stages of pams back to back, p50: {}", stages.join(", "));
     agent.stop().await;
     server.stop().await;
     Ok(())
