@@ -2,6 +2,8 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use crate::frame::wire::steers;
+
 /// Codes with which the binaries end (sysexits.h).
 pub mod exit {
     /// Bad configuration or usage (EX_USAGE).
@@ -34,6 +36,28 @@ pub enum ConfigError {
     /// Of no single place: a default, or values that do not go together.
     #[error("configuration: {0}")]
     Whole(String),
+}
+
+impl ConfigError {
+    /// The same where a file or a variable holds what would steer a terminal or a log: such characters as their escapes.
+    pub(super) fn in_one_line(self) -> Self {
+        match self {
+            Self::Read { .. } => self,
+            Self::NotText { file, problem } => Self::NotText { file, problem: plain(&problem) },
+            Self::File { file, line, column, problem } => Self::File { file, line, column, problem: plain(&problem) },
+            Self::Variable { name, problem } => Self::Variable { name: plain(&name), problem: plain(&problem) },
+            Self::Flag { flag, problem } => Self::Flag { flag: plain(&flag), problem: plain(&problem) },
+            Self::Whole(problem) => Self::Whole(plain(&problem)),
+        }
+    }
+}
+
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// What [`Daemon::check`](super::Daemon::check) finds wrong with a key, by its dotted path, and what to do.

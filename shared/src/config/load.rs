@@ -35,8 +35,16 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Defaults under `file` under `env` under `overrides` (keys by flags), checked.
+/// Defaults under `file` under `env` under `overrides` (keys by flags), checked. Errors take one line.
 pub fn load<C: Daemon>(
+    file: Option<&Path>,
+    env: impl IntoIterator<Item = (String, String)>,
+    overrides: Table,
+) -> Result<C, ConfigError> {
+    layered(file, env, overrides).map_err(ConfigError::in_one_line)
+}
+
+fn layered<C: Daemon>(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
     overrides: Table,
