@@ -14,11 +14,13 @@ use crate::moment::Moment;
 
 /// One instance of a P2P application; a UUIDv4 made at its agent's first start and bound to the agent's key by the CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct PeerId(pub Uuid);
 
 /// One PAMS; a UUIDv4 made at its first start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct ServerId(pub Uuid);
 
@@ -116,6 +118,7 @@ impl Minter {
 /// How entries of one peer are ordered; the greater is the newer. `epoch` counts the agent's starts and `attach` its
 /// changes of home, both minted by the agent; `version` counts changes within.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 pub struct Order {
     pub epoch: u64,
     pub attach: u64,

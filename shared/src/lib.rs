@@ -55,7 +55,11 @@ pub mod expo;
 #[cfg(feature = "io")]
 pub mod identity;
 #[cfg(feature = "io")]
+pub mod landing;
+#[cfg(feature = "io")]
 pub mod logs;
+#[cfg(feature = "io")]
+pub mod openapi;
 #[cfg(feature = "io")]
 pub mod process;
 #[cfg(feature = "io")]

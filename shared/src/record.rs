@@ -59,6 +59,7 @@ impl Serialize for Kind {
 
 /// How a transaction ended, in ARM's four words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Answered in time.
@@ -86,6 +87,7 @@ impl Outcome {
 
 /// Why a transaction did not end well. Each reason belongs to one outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Sent, and no answer by the deadline.
@@ -146,6 +148,7 @@ impl Reason {
 
 /// Why something could not be reached, for machines and for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 pub struct Why {
     pub reason: Reason,
     /// What was wrong, and what to do.
@@ -243,11 +246,14 @@ impl Serialize for Stages {
 
 /// A finished transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 pub struct Record {
     pub kind: Kind,
     /// The peer or server that it was about.
     pub target: Uuid,
+    /// Trace id, and span id where that is not its low half: 32 or 32-16 hex digits.
     #[serde(serialize_with = "display")]
+    #[cfg_attr(feature = "io", schema(value_type = String, pattern = "^[0-9a-f]{32}(-[0-9a-f]{16})?$"))]
     pub correlator: Correlator,
     #[serde(rename = "status")]
     pub outcome: Outcome,
@@ -275,6 +281,7 @@ fn display<S: Serializer>(c: &Correlator, s: S) -> Result<S::Ok, S::Error> {
 /// All transactions of one kind, conserved: `opened = good + aborted + failed + unknown + in_flight` at every look.
 /// Answers that came late or twice change no outcome; they stand apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 pub struct Ledger {
     pub opened: u64,
     pub good: u64,

@@ -48,7 +48,7 @@ pub enum ReloadError {
 }
 
 /// How it stands with the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Standing {
     /// The last time that it was read, at the start or since, it was good.
     pub successful: bool,

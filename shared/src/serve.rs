@@ -7,7 +7,10 @@ use std::{future::pending, time::Duration};
 
 use axum::{
     Json, Router,
-    http::{HeaderValue, Request, StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderValue, Request, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
     response::{IntoResponse, Response},
     serve::Listener,
 };
@@ -24,7 +27,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::control::Problem;
+use crate::control::{PROBLEM_TYPE, Problem};
 
 /// What a connection reads ahead, so also its longest request head.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -188,7 +191,13 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.problem)).into_response();
+        let problem = Problem {
+            status: self.status.as_u16(),
+            title: self.status.canonical_reason().unwrap_or_default().into(),
+            ..self.problem
+        };
+        let mut response = (self.status, Json(problem)).into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));

@@ -7,6 +7,7 @@ pub const NOTE_BYTES_MAX: usize = 256;
 
 /// What a presentity says of itself (RFC 2778 STATUS). All four answer pings while the agent runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     #[default]
@@ -31,6 +32,7 @@ impl Status {
 
 /// What an observer concludes of a peer from what it hears; loss never depends on a goodbye (RFC 2779, 3.2.4 and 3.2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Liveness {
     /// Answered the last ping that was due.
@@ -58,9 +60,11 @@ impl Liveness {
 
 /// Presence information: a status, an optional note, since when, and a version that grows with each change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 pub struct Presence {
     pub status: Status,
-    /// At most [`NOTE_BYTES_MAX`] bytes.
+    /// At most 256 bytes; absent: none.
+    #[cfg_attr(feature = "io", schema(max_length = 256))]
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub note: Option<String>,
     /// Wall clock of the peer, ms since 1970.

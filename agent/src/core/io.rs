@@ -87,11 +87,13 @@ pub enum Input {
 }
 
 /// How it stands with the search for a home.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Trying {
     /// `host:port` of the last try.
+    #[schema(example = "home.example.org:7420")]
     pub home: String,
     /// What the name stands for; empty: it does not resolve.
+    #[schema(value_type = Vec<String>, example = json!(["192.0.2.1:7420"]))]
     pub resolved: Vec<SocketAddr>,
     /// Tries since the home was lost, or the start.
     pub tries: u32,

@@ -23,7 +23,7 @@ const RECONNECT_AFTER: Duration = Duration::from_secs(15);
 const TIMES_LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// A time in which the agent did not run.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Sleep {
     /// When it began, ms since 1970.
     pub from_ms: u64,
@@ -34,7 +34,7 @@ pub struct Sleep {
 }
 
 /// A change of the host's addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Move {
     /// When it was noticed, ms since 1970.
     pub at_ms: u64,

@@ -34,14 +34,14 @@ pub struct View {
     pub moved: Option<Move>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct LedgerView {
     pub kind: Kind,
     #[serde(flatten)]
     pub ledger: Ledger,
 }
 
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct HomeView {
     pub connected: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +54,7 @@ pub struct HomeView {
     pub trying: Option<Trying>,
     /// The address the home sees this agent at.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "192.0.2.7:7421")]
     pub observed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_offset_ms: Option<i64>,
@@ -67,13 +68,15 @@ pub struct HomeView {
     pub shed: u64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct BuddyView {
     pub peer: PeerId,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// By whose word it is watched; by both: `config`.
     pub origin: Origin,
+    /// Where it is called, as `host:port`.
+    #[schema(example = json!(["beta.example.org:7421"]))]
     pub addresses: Vec<String>,
     pub connected: bool,
     /// `null`: not judged yet.
@@ -102,7 +105,7 @@ pub struct BuddyView {
 }
 
 /// Why a peer is a buddy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// It stands in this agent's configuration.

@@ -61,7 +61,7 @@ const OUTPUTS_MAX: usize = 8_192;
 const CLOCK_OFFSET_MAX_MS: u64 = 60_000;
 
 /// One connection of an agent; a number that the shell uses once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
 pub struct SessionId(pub u64);
 

@@ -112,7 +112,7 @@ impl Notice {
 }
 
 /// What happened to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
     /// Seen for the first time, or again after it had left or was forgotten.
@@ -149,7 +149,7 @@ impl What {
 }
 
 /// Somebody came or went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Event {
     /// Our wall clock, ms since 1970: a label.
     pub at_ms: u64,

@@ -9,23 +9,26 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 /// Where an agent's `/metrics` listens, and what service discovery makes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Scrape {
     /// As the agent bound it.
+    #[schema(value_type = String, example = "0.0.0.0:7481")]
     pub announced: SocketAddr,
     /// What service discovery lists.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "192.0.2.7:7481")]
     pub target: Option<SocketAddr>,
     /// Why it lists nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unlisted: Option<Unlisted>,
     /// For people: what to do about that.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub hint: Option<&'static str>,
 }
 
 /// Why an agent that announced a metrics address is not among the targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unlisted {
     /// Its HTTP listens on loopback, and it runs on another host.

@@ -33,7 +33,7 @@ pub struct Filter {
 }
 
 /// Some peers, in order of their ids.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Page {
     pub peers: Vec<PeerView>,
     /// Ask for what comes after it; absent on the last page.
@@ -42,7 +42,7 @@ pub struct Page {
 }
 
 /// One peer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct PeerView {
     pub id: PeerId,
     #[serde(flatten)]
@@ -52,10 +52,12 @@ pub struct PeerView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub presence: Option<Presence>,
     pub liveness: Liveness,
+    /// Our wall clock, ms since 1970.
     pub liveness_since_ms: u64,
-    /// Since the last sign of life.
+    /// Since the last sign of life, ms.
     pub age_ms: u64,
     /// The address that we see its agent at.
+    #[schema(value_type = String, example = "192.0.2.7:7421")]
     pub observed: SocketAddr,
     /// Absent: its agent serves no metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +65,7 @@ pub struct PeerView {
 }
 
 /// One peer with all that is known of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct PeerDetail {
     #[serde(flatten)]
     pub peer: PeerView,
@@ -75,6 +77,7 @@ pub struct PeerDetail {
     /// Whom it is to watch by our rosters.
     pub watches: Vec<PeerId>,
     /// Its transactions by kind, over all its epochs that we know.
+    #[schema(value_type = BTreeMap<String, Ledger>)]
     pub ledger: BTreeMap<Kind, Ledger>,
     /// The last batch of the present epoch that was applied.
     pub batch: u64,
@@ -89,7 +92,7 @@ pub struct PeerDetail {
 }
 
 /// What the home concludes of a peer, and how it knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Verdict {
     pub liveness: Liveness,
     pub because: Because,
@@ -103,7 +106,7 @@ pub struct Verdict {
 }
 
 /// How a home knows of a peer's liveness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Because {
     /// Something authenticated came from it in time.
@@ -115,7 +118,7 @@ pub enum Because {
 }
 
 /// What one watcher reports.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Witness {
     pub watcher: PeerId,
     /// Absent: the watcher has no entry here.
@@ -140,7 +143,7 @@ pub struct Witness {
 }
 
 /// How many peers of an overlay, nested ones included, are in which state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct OverlayView {
     pub name: String,
     pub live: u64,
@@ -153,23 +156,25 @@ pub struct OverlayView {
     pub watching: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Overlays {
     /// How many members watch each of an overlay by our rosters, where there are more.
     pub watchers: u64,
     /// In order of their names.
     pub overlays: Vec<OverlayView>,
-    /// Names beyond [`OVERLAYS_MAX`] were left out.
+    /// Names beyond the first 10,000 were left out.
     pub truncated: bool,
 }
 
 /// One target of Prometheus' HTTP service discovery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SdTarget {
-    /// Where its `/metrics` is: see [`Scrape`].
+    /// Where its `/metrics` is.
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 1, example = json!(["192.0.2.7:7481"]))]
     pub targets: [String; 1],
     /// Who and how the agent says it is. Its own word: a rule that makes a target of `__meta_pams_addresses` lets each
     /// agent choose what is scraped.
+    #[schema(value_type = BTreeMap<String, String>, example = json!({"__meta_pams_name": "alpha"}))]
     pub labels: BTreeMap<&'static str, String>,
 }
 

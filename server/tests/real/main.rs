@@ -1,6 +1,8 @@
 //! Against the real Prometheus: its `promtool` checks what we expose, and the daemon itself finds the agents at the server,
-//! scrapes all of them and answers queries. Run with `--features real`; both programs are in Debian's package `prometheus`.
+//! scrapes all of them and answers queries. Both programs are in Debian's package `prometheus`. And against Schemathesis, of
+//! PyPI, which tries what the descriptions promise. Run with `--features real`.
 
+mod described;
 #[path = "../system/harness.rs"]
 #[allow(dead_code)] // Each suite uses its part.
 mod harness;
@@ -15,7 +17,7 @@ mod pams;
 mod peer;
 mod prometheus;
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{net::SocketAddr, process::Stdio, time::Duration};
 
 use pams_shared::status::Liveness;
 use tokio::{io::AsyncWriteExt, process::Command};
@@ -31,7 +33,7 @@ use crate::{
 /// A server and two agents that watch each other and have something to show, at ports of their own choice.
 async fn cluster(pams: &Pams) -> [Peer; 2] {
     let token = pams.open_token().await;
-    let seat = |name: &str| Seat::new(pams.dir.path(), name);
+    let seat = |name: &str| Seat::new(pams.dir.path(), name).with(|c| c.ping.deadline = Duration::from_secs(1));
     let (a, b) = (seat("alpha"), seat("beta"));
     let agents =
         [a.clone().watches(&[&b]).start(Some(&token)).await, b.clone().watches(&[&a]).start(Some(&token)).await];

@@ -9,7 +9,7 @@ use super::{ConfigError, Daemon, each_key, set};
 const SHOWN_BYTES_MAX: usize = 80;
 
 /// One key whose value is another one now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// Dotted path.
     pub key: String,
@@ -21,7 +21,7 @@ pub struct Change {
 }
 
 /// What came of reading the configuration again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Changes {
     /// In force.
     pub changed: Vec<Change>,

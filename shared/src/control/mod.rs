@@ -27,22 +27,34 @@ pub const RESPONSE_BYTES_MAX: usize = 16 << 20;
 /// How long a whole request may take, unless [`Control::within`] says otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The JSON body of each answer that is an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Media type of a [`Problem`].
+pub const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// The JSON body of each answer that is an error (RFC 9457): `status` and `title` are HTTP's own number and words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Problem {
+    /// HTTP's status.
+    #[serde(default)] // 0: made by the client itself
+    #[schema(required = true, minimum = 400, maximum = 599, example = 404)]
+    pub status: u16,
+    /// What HTTP calls that status.
+    #[serde(default)]
+    #[schema(required = true, value_type = String, example = "Not Found")]
+    pub title: Box<str>,
     /// What went wrong, in lower case.
+    #[serde(rename = "detail")]
     pub error: String,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// For programs: a word of a closed list, such as a [`Reason`](crate::record::Reason), where there is one.
+    /// For programs: a word of a closed list, such as those of `Reason`, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl Problem {
     pub fn new(error: impl Into<String>) -> Self {
-        Self { error: error.into(), hint: None, reason: None }
+        Self { status: 0, title: Box::default(), error: error.into(), hint: None, reason: None }
     }
 
     pub fn hint(self, hint: impl Into<String>) -> Self {

@@ -102,11 +102,20 @@ pub struct Pong {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema))]
 pub struct Profile {
+    /// A label for people, not an identity.
     pub name: String,
+    /// Where its agent listens, as `ip:port`.
+    #[cfg_attr(feature = "io", schema(value_type = Vec<String>, example = json!(["192.0.2.7:7421"])))]
     pub addresses: Vec<SocketAddr>,
+    /// Software and version of its agent.
+    #[cfg_attr(feature = "io", schema(example = "pams-agent/0.1.0"))]
     pub software: String,
+    /// Overlays that it is in; they nest by `/`.
+    #[cfg_attr(feature = "io", schema(example = json!(["games/chess"])))]
     pub overlays: Vec<String>,
+    /// Ids of the applications beside the agent.
     pub applications: Vec<Uuid>,
     #[serde(skip)]
     pub capabilities: u64,

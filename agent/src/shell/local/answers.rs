@@ -17,20 +17,22 @@ use crate::{
     shell::handle::{Fetched, Source},
 };
 
-/// `GET /v1/status`.
-#[derive(Clone, Debug, Serialize)]
+/// The agent, at present.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct StatusAnswer {
     pub peer: PeerId,
     pub name: String,
     pub version: &'static str,
+    /// Starts of this agent so far.
     pub epoch: u64,
     pub uptime_s: f64,
     pub presence: Presence,
     pub home: HomeView,
     pub buddies: Tally,
-    /// With peers.
+    /// Connections with peers.
     pub connections: usize,
     /// Where this peer says that it can be called.
+    #[schema(value_type = Vec<String>, example = json!(["192.0.2.7:7421"]))]
     pub addresses: Vec<SocketAddr>,
     pub configuration: Standing,
     /// The last time that this agent did not run.
@@ -43,7 +45,7 @@ pub struct StatusAnswer {
 }
 
 /// Buddies by liveness.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Tally {
     pub total: usize,
     pub live: usize,
@@ -54,18 +56,18 @@ pub struct Tally {
     pub unknown: usize,
 }
 
-/// `GET /v1/buddies`.
-#[derive(Clone, Debug, Serialize)]
+/// Everybody it watches.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct BuddiesAnswer {
     pub buddies: Vec<BuddyView>,
 }
 
-/// `GET /v1/peers/{id}`.
-#[derive(Clone, Debug, Serialize)]
+/// A peer, as the source knows it.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct FetchedAnswer {
     pub peer: PeerId,
     pub source: Source,
-    /// How old the information is.
+    /// How old the information is, in seconds.
     pub age_s: f64,
     /// Why the peer itself was not the source.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,9 +76,12 @@ pub struct FetchedAnswer {
     pub presence: Presence,
     /// As the source has it.
     pub liveness: Liveness,
+    /// Where its agent listens.
+    #[schema(value_type = Vec<String>, example = json!(["192.0.2.7:7421"]))]
     pub addresses: Vec<SocketAddr>,
     /// Where its home sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "192.0.2.7:7421")]
     pub observed: Option<SocketAddr>,
     pub overlays: Vec<String>,
     pub applications: Vec<Uuid>,
@@ -106,7 +111,7 @@ impl StatusAnswer {
 }
 
 impl Tally {
-    fn of(buddies: &[BuddyView]) -> Self {
+    pub(super) fn of(buddies: &[BuddyView]) -> Self {
         let mut tally = Self { total: buddies.len(), ..Self::default() };
         for buddy in buddies {
             *match buddy.liveness {

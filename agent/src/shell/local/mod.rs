@@ -1,12 +1,18 @@
 //! HTTP on this host: the control socket, through which people and programs ask the agent and tell it things, and the
 //! listener that Prometheus scrapes. Both are routers over [`Handle`] and what it shows; nothing is kept here.
 //!
-//! Every error is a [`Problem`](pams_shared::control::Problem): `{"error", "hint", "reason"}`, the reason from the closed list of
-//! [`Reason`] where a peer could not be reached.
+//! Every error is a [`Problem`](pams_shared::control::Problem): a problem of RFC 9457 with `hint` and `reason`, the latter from the
+//! closed list of [`Reason`] where a peer could not be reached.
+//!
+//! A route is one annotated handler and its line in `control_routes` or `http_routes`: the annotation makes both the route
+//! and its description in `/openapi.json`.
 
 mod answers;
 #[cfg(test)]
+mod described;
+#[cfg(test)]
 pub mod front;
+mod index;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -18,16 +24,17 @@ use axum::{
         rejection::{BytesRejection, PathRejection},
     },
     http::{StatusCode, Uri, header::CONTENT_TYPE},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn, map_response},
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use pams_shared::{
     clock::Clock,
     config::Changes,
     expo,
     id::PeerId,
+    landing,
     moment::Moment,
+    openapi,
     record::{Reason, Record, Why},
     reload::Standing,
     serve::{Bounds, Caller, Refusal},
@@ -35,6 +42,8 @@ use pams_shared::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
+use utoipa::{IntoParams, OpenApi};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use answers::{BuddiesAnswer, FetchedAnswer, StatusAnswer, Tally};
 
@@ -57,6 +66,63 @@ pub const BODY_BYTES_MAX: usize = 16 << 10;
 const VIEW_WITHIN: Duration = Duration::from_secs(5);
 /// How long any request may take: a fetch can wait for a ping and two questions.
 pub const REQUEST_WITHIN: Duration = DEADLINE_MAX.saturating_add(Duration::from_secs(30));
+
+/// What every route may answer beside its own.
+const COMMON: &[openapi::Common] = &[
+    (408, "The request took too long, or its body did not come"),
+    (503, "The agent is stopping, is stuck, or is of no use yet: `detail` says which"),
+];
+
+/// What stands at the head of the description of the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "pams-agent",
+        description = "What this agent knows, and what it can be told. `/v1` stands on the control socket, a unix socket that \
+                       its user and group may use: `curl --unix-socket /run/pams/agent.sock http://agent/v1/status`. The rest \
+                       stands on the HTTP listener (`http`), and changes nothing. Durations that end in `_s` are seconds, \
+                       those in `_ns` nanoseconds; `since_ms` and `opened_ms` are wall clocks, in ms since 1970. What is not \
+                       known is absent or null, never 0. Each error is a problem of RFC 9457, with a `hint` at what to do."
+    ),
+    tags(
+        (name = "about", description = "What is where"),
+        (name = "agent", description = "The agent itself"),
+        (name = "presence", description = "What this peer says of itself"),
+        (name = "peers", description = "Buddies, and any peer by its id"),
+        (name = "operation", description = "For Prometheus and supervisors"),
+    )
+)]
+struct Description;
+
+/// One line for each handler of the control socket; the annotation at the handler has its path.
+fn control_routes() -> OpenApiRouter<Local> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(status))
+        .routes(routes!(presence, publish))
+        .routes(routes!(buddies))
+        .routes(routes!(fetch))
+        .routes(routes!(ping))
+        .routes(routes!(reload))
+        .routes(routes!(metrics))
+}
+
+/// And of the HTTP listener.
+fn http_routes() -> OpenApiRouter<Local> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(index::index))
+        .routes(routes!(scrape))
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+}
+
+/// The peer in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "the description of what `peer` reads")]
+struct PeerPath {
+    /// Peer id.
+    id: PeerId,
+}
 
 /// Where the answers come from. Clones are cheap.
 #[derive(Clone)]
@@ -81,31 +147,21 @@ impl Local {
 
     /// What the control socket serves, under `/v1`.
     pub fn control(self) -> Router {
-        Router::new()
-            .route("/v1/status", get(status))
-            .route("/v1/presence", get(presence).put(publish))
-            .route("/v1/buddies", get(buddies))
-            .route("/v1/peers/{id}", get(fetch))
-            .route("/v1/ping/{id}", post(ping))
-            .route("/v1/reload", post(reload))
-            .route("/v1/metrics", get(metrics))
-            .fallback(unknown)
-            .method_not_allowed_fallback(not_allowed)
-            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .layer(from_fn(in_time))
-            .with_state(self)
+        self.finish(control_routes())
     }
 
     /// What the HTTP listener serves: nothing that changes anything.
     pub fn http(self) -> Router {
-        Router::new()
-            .route("/metrics", get(metrics))
-            .route("/healthz", get(healthz))
-            .route("/readyz", get(readyz))
+        self.finish(http_routes())
+    }
+
+    fn finish(self, routes: OpenApiRouter<Self>) -> Router {
+        openapi::served(routes, COMMON)
             .fallback(unknown)
             .method_not_allowed_fallback(not_allowed)
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(from_fn(in_time))
+            .layer(map_response(landing::guard))
             .with_state(self)
     }
 
@@ -137,24 +193,46 @@ async fn in_time(request: Request, next: Next) -> Response {
     timeout(REQUEST_WITHIN, next.run(request)).await.unwrap_or_else(late)
 }
 
+/// The agent at a glance
+///
+/// Presence, home, buddies by liveness, ledgers.
+#[utoipa::path(get, path = "/v1/status", tag = "agent",
+    responses((status = 200, description = "The agent", body = StatusAnswer)))]
 async fn status(State(local): State<Local>) -> Result<Json<StatusAnswer>, Refusal> {
     let view = local.view().await?;
     Ok(Json(StatusAnswer::new(view, local.reloading.standing(), Clock.now().since(local.started))))
 }
 
+/// What this peer says of itself
+///
+/// As it was last published.
+#[utoipa::path(get, path = "/v1/presence", tag = "presence",
+    responses((status = 200, description = "The presence", body = Presence)))]
 async fn presence(State(local): State<Local>) -> Result<Json<Presence>, Refusal> {
     Ok(Json(local.view().await?.presence))
 }
 
-/// What `PUT /v1/presence` takes; without a note, or with an empty one, there is none any more.
-#[derive(Deserialize)]
+/// What to publish.
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Publish {
     status: Status,
     #[serde(default)]
+    /// At most 256 bytes, without control characters; empty or absent: none.
+    #[schema(max_length = 256, example = "back at 2")]
     note: Option<String>,
 }
 
+/// Say something else of this peer
+///
+/// Published to the watchers and the home; kept over a restart. Without a note there is none any more. The body is read as
+/// JSON whatever its content type says, so that `curl -d` will do.
+#[utoipa::path(put, path = "/v1/presence", tag = "presence", request_body = Publish,
+    responses(
+        (status = 200, description = "The new presence", body = Presence),
+        (status = 400, description = "The body is not what is expected, or the note is too long or not plain text"),
+        (status = 413, description = "The body is longer than 16384 bytes"),
+    ))]
 async fn publish(
     State(local): State<Local>,
     Extension(caller): Extension<Caller>,
@@ -169,10 +247,25 @@ async fn publish(
     Ok(Json(local.handle.publish(status, note.filter(|n| !n.is_empty())).await?))
 }
 
+/// Whom this peer watches
+///
+/// What each says, what is concluded of it, and its last answered ping.
+#[utoipa::path(get, path = "/v1/buddies", tag = "peers",
+    responses((status = 200, description = "All buddies", body = BuddiesAnswer)))]
 async fn buddies(State(local): State<Local>) -> Result<Json<BuddiesAnswer>, Refusal> {
     Ok(Json(BuddiesAnswer { buddies: local.view().await?.buddies }))
 }
 
+/// Ask a peer who it is and how it is
+///
+/// If it cannot be reached, its home is asked.
+#[utoipa::path(get, path = "/v1/peers/{id}", tag = "peers", params(PeerPath),
+    responses(
+        (status = 200, description = "The peer", body = FetchedAnswer),
+        (status = 400, description = "The id is none"),
+        (status = 502, description = "There was a bad answer: `reason` says which"),
+        (status = 504, description = "There was no answer: `reason` says why"),
+    ))]
 async fn fetch(
     State(local): State<Local>,
     path: Result<Path<String>, PathRejection>,
@@ -181,11 +274,23 @@ async fn fetch(
     Ok(Json(fetched.into()))
 }
 
-/// `POST /v1/ping/{id}` has no options yet.
-#[derive(Default, Deserialize)]
+/// There are none yet.
+#[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PingOptions {}
 
+/// Ping a peer now
+///
+/// Waits for the pong, for `ping.deadline` at most. There are no options: the body is empty, an empty object or null.
+#[utoipa::path(post, path = "/v1/ping/{id}", tag = "peers", params(PeerPath),
+    request_body(content = Option<PingOptions>, description = "No options"),
+    responses(
+        (status = 200, description = "The answered ping, by stage", body = Record),
+        (status = 400, description = "The id is none, or the body is not empty"),
+        (status = 413, description = "The body is longer than 16384 bytes"),
+        (status = 502, description = "There was a bad answer: `reason` says which"),
+        (status = 504, description = "There was no answer: `reason` says why"),
+    ))]
 async fn ping(
     State(local): State<Local>,
     Extension(caller): Extension<Caller>,
@@ -194,18 +299,31 @@ async fn ping(
 ) -> Result<Json<Record>, Refusal> {
     let peer = peer(path)?;
     if !matches!(&body, Ok(bytes) if bytes.is_empty()) {
-        let PingOptions {} = read(body)?;
+        let _: Option<PingOptions> = read(body)?;
     }
     caller.log("a ping");
     Ok(Json(local.handle.ping(peer).await?.map_err(unreached)?))
 }
 
-/// Reads the configuration again; takes no body.
+/// Read the configuration again
+///
+/// As SIGHUP does: file, environment and flags. Says what changed and what waits for a restart; what is wrong with it leaves
+/// the old one in force. Takes no body.
+#[utoipa::path(post, path = "/v1/reload", tag = "operation",
+    responses(
+        (status = 200, description = "What changed", body = Changes),
+        (status = 409, description = "The configuration can not be used; the old one stays in force"),
+    ))]
 async fn reload(State(local): State<Local>, Extension(caller): Extension<Caller>) -> Result<Json<Changes>, Refusal> {
     caller.log("the configuration to be read again");
     Ok(Json(local.reloading.reload().await?))
 }
 
+/// Metrics for Prometheus
+///
+/// As `/metrics` of the HTTP listener.
+#[utoipa::path(get, path = "/v1/metrics", tag = "operation",
+    responses((status = 200, description = "All series", body = String, content_type = "text/plain; version=0.0.4")))]
 async fn metrics(State(local): State<Local>) -> Result<Response, Refusal> {
     let view = local.view().await?;
     let Standing { successful, success_ms, .. } = local.reloading.standing();
@@ -214,13 +332,30 @@ async fn metrics(State(local): State<Local>) -> Result<Response, Refusal> {
     Ok(([(CONTENT_TYPE, expo::CONTENT_TYPE)], text).into_response())
 }
 
-/// The loop turns.
+/// Metrics for Prometheus
+///
+/// Text format 0.0.4; `pams-agent --list-metrics` says what each means.
+#[utoipa::path(get, path = "/metrics", tag = "operation",
+    responses((status = 200, description = "All series", body = String, content_type = "text/plain; version=0.0.4")))]
+async fn scrape(local: State<Local>) -> Result<Response, Refusal> {
+    metrics(local).await
+}
+
+/// Whether the agent works
+///
+/// For supervisors: its loop takes a turn to answer.
+#[utoipa::path(get, path = "/healthz", tag = "operation",
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
 async fn healthz(State(local): State<Local>) -> Result<&'static str, Refusal> {
     local.view().await?;
     Ok("ok\n")
 }
 
-/// The agent is of use: it has a home, or a connection with a peer, which go on without one.
+/// Whether the agent is of use
+///
+/// It has a home, or a connection with a peer, which go on without one; else 503.
+#[utoipa::path(get, path = "/readyz", tag = "operation",
+    responses((status = 200, description = "It is", body = String, content_type = "text/plain")))]
 async fn readyz(State(local): State<Local>) -> Result<&'static str, Refusal> {
     let view = local.view().await?;
     if view.home.connected || view.links > 0 {

@@ -1,3 +1,4 @@
+use axum::routing::get;
 use hyper::Method;
 use pams_shared::{control::ControlError, serve::serve};
 use serde_json::{Value, json};

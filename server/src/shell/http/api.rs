@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{FromRequestParts, Path, Query, State},
+    extract::{FromRequestParts, Path, Query, State, rejection::PathRejection},
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -16,6 +16,7 @@ use pams_shared::{
     status::{Liveness, Status},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use utoipa::IntoParams;
 
 use super::{About, Sources, pages};
 use crate::{
@@ -30,26 +31,15 @@ use crate::{
 /// Peers on a page, and events, unless `limit` says otherwise.
 const LIMIT: usize = 100;
 
-const INDEX: &str = "\
-pams-server: who is here, and how they are doing
-
-/metrics                    for Prometheus
-/healthz                    200 while the server works
-/readyz                     200 once the list of peers is complete
-/api/v1/server              this server
-/api/v1/peers               peers by page: ?limit= &after= &liveness= &status= &overlay= &name=
-/api/v1/peers/{id}          one peer with its watchers' views, ledger, recent records, events
-/api/v1/overlays            overlays, and how many peers are in which state
-/api/v1/events              who came and went, the newest last: ?limit=
-/api/v1/sd/prometheus       every peer that has not left, for http_sd_configs
-";
-
+/// What stands in a path in place of `{id}`.
+type PathId = Result<Path<String>, PathRejection>;
 type Answer<T> = Result<Json<T>, Refusal>;
 
-pub async fn index() -> &'static str {
-    INDEX
-}
-
+/// Metrics for Prometheus
+///
+/// Text format 0.0.4; `pams-server --list-metrics` says what each means.
+#[utoipa::path(get, path = "/metrics", tag = "operation",
+    responses((status = 200, description = "All series", body = String, content_type = "text/plain; version=0.0.4")))]
 pub async fn metrics(State(sources): State<Arc<Sources>>) -> Result<Response, Refusal> {
     let max = sources.metrics.per_peer_max();
     let snapshot = sources.handle.look(move |pams, now| Snapshot::of(pams, now, max)).await?;
@@ -58,32 +48,70 @@ pub async fn metrics(State(sources): State<Arc<Sources>>) -> Result<Response, Re
     Ok(([(CONTENT_TYPE, expo::CONTENT_TYPE)], text).into_response())
 }
 
-/// Whether the loop turns.
+/// Whether the server works
+///
+/// For supervisors: its loop takes a turn to answer.
+#[utoipa::path(get, path = "/healthz", tag = "operation",
+    responses((status = 200, description = "It does", body = String, content_type = "text/plain")))]
 pub async fn healthz(State(sources): State<Arc<Sources>>) -> Result<&'static str, Refusal> {
     Ok(sources.handle.look(|_, _| "ok\n").await?)
 }
 
+/// Whether the list of peers is complete
+///
+/// 503 with `Retry-After` while agents may still be coming back after a start, and when the server is stopping.
+#[utoipa::path(get, path = "/readyz", tag = "operation",
+    responses((status = 200, description = "It is", body = String, content_type = "text/plain")))]
 pub async fn readyz(State(sources): State<Arc<Sources>>) -> Result<&'static str, Refusal> {
     sources.handle.look(|pams, now| pages::readiness(pams, pams.ready_in(now))).await??;
     Ok("ready\n")
 }
 
+/// This server
+///
+/// Its id and where it can be reached.
+#[utoipa::path(get, path = "/api/v1/server", tag = "api",
+    responses((status = 200, description = "Who this is", body = About), (status = 400, description = "The query cannot be used")))]
 pub async fn server(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Json<About> {
     Json(sources.reloading.amended(&sources.about))
 }
 
 /// `?limit=&after=&liveness=&status=&overlay=&name=`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct PeersQuery {
+    /// Most peers on the page.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
+    /// Go on after this peer: `next` of the page before.
     after: Option<PeerId>,
+    /// What the server concludes.
     liveness: Option<Liveness>,
+    /// What the peer says.
     status: Option<Status>,
+    /// The overlay, or one that is nested in it.
+    #[param(example = "games")]
     overlay: Option<String>,
+    /// Part of the name; ASCII letters in either case.
+    #[param(example = "alpha")]
     name: Option<String>,
 }
 
+/// The peer in a path.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "the description of what `peer_id` reads")]
+struct PeerPath {
+    /// Peer id.
+    id: PeerId,
+}
+
+/// Peers by page
+///
+/// Those for which all that is asked for holds, in order of their ids.
+#[utoipa::path(get, path = "/api/v1/peers", tag = "api", params(PeersQuery),
+    responses((status = 200, description = "A page", body = Page), (status = 400, description = "The query cannot be used")))]
 pub async fn peers(State(sources): State<Arc<Sources>>, Asked(query): Asked<PeersQuery>) -> Answer<Page> {
     let PeersQuery { limit, after, liveness, status, overlay, name } = query;
     let limit = within(limit)?;
@@ -91,33 +119,51 @@ pub async fn peers(State(sources): State<Arc<Sources>>, Asked(query): Asked<Peer
     Ok(Json(sources.handle.look(move |pams, now| pams.peers(now, &filter, after, limit)).await?))
 }
 
-pub async fn peer(
-    State(sources): State<Arc<Sources>>,
-    Path(id): Path<String>,
-    _: Asked<Nothing>,
-) -> Answer<PeerDetail> {
-    let peer = peer_id(&id)?;
+/// One peer with all that is known of it
+///
+/// Its watchers' views, ledger, recent records and events.
+#[utoipa::path(get, path = "/api/v1/peers/{id}", tag = "api", params(PeerPath),
+    responses(
+        (status = 200, description = "The peer", body = PeerDetail),
+        (status = 400, description = "The id is none, or the query cannot be used"),
+        (status = 404, description = "The peer is not known here"),
+    ))]
+pub async fn peer(State(sources): State<Arc<Sources>>, id: PathId, _: Asked<Nothing>) -> Answer<PeerDetail> {
+    let peer = peer_id(id)?;
     let found = sources.handle.look(move |pams, now| pams.peer(now, peer)).await?;
     found.map(Json).ok_or_else(|| unknown(peer))
 }
 
+/// Overlays, and how many peers are in which state
+///
+/// A peer counts for each overlay that it is in, and for all that this one is nested in.
+#[utoipa::path(get, path = "/api/v1/overlays", tag = "api",
+    responses((status = 200, description = "All overlays", body = Overlays), (status = 400, description = "The query cannot be used")))]
 pub async fn overlays(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<Overlays> {
     Ok(Json(sources.handle.look(|pams, _| pams.overlays()).await?))
 }
 
 /// `?limit=`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct EventsQuery {
+    /// Most events.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 
 /// The newest last.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Events {
     events: Vec<Event>,
 }
 
+/// Who came and went
+///
+/// The newest last.
+#[utoipa::path(get, path = "/api/v1/events", tag = "api", params(EventsQuery),
+    responses((status = 200, description = "The newest", body = Events), (status = 400, description = "The query cannot be used")))]
 pub async fn events(State(sources): State<Arc<Sources>>, Asked(query): Asked<EventsQuery>) -> Answer<Events> {
     let limit = within(query.limit)?;
     let newest = move |pams: &crate::core::Pams, _| {
@@ -127,8 +173,8 @@ pub async fn events(State(sources): State<Arc<Sources>>, Asked(query): Asked<Eve
     Ok(Json(Events { events: sources.handle.look(newest).await? }))
 }
 
-/// What `DELETE /admin/v1/peers/{id}` did.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What was forgotten.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ForgetAnswer {
     pub peer: PeerId,
     /// Its entry was removed.
@@ -138,20 +184,33 @@ pub struct ForgetAnswer {
 }
 
 /// `?force=true`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ForgetQuery {
     /// Also if it is here.
     #[serde(default)]
+    #[param(required = false)]
     force: bool,
 }
 
+/// Forget a peer
+///
+/// Removes its entry, and the binding of its id to its key. Only on the admin socket.
+#[utoipa::path(delete, path = "/admin/v1/peers/{id}", tag = "admin", params(PeerPath, ForgetQuery),
+    responses(
+        (status = 200, description = "It is forgotten", body = ForgetAnswer),
+        (status = 400, description = "The id is none, or the query cannot be used"),
+        (status = 404, description = "The peer is not known here"),
+        (status = 409, description = "The peer is here, and force was not given"),
+        (status = 500, description = "The file with its key cannot be changed"),
+    ))]
 pub async fn forget(
     State(sources): State<Arc<Sources>>,
-    Path(id): Path<String>,
+    id: PathId,
     Asked(ForgetQuery { force }): Asked<ForgetQuery>,
 ) -> Answer<ForgetAnswer> {
-    let peer = peer_id(&id)?;
+    let peer = peer_id(id)?;
     let forgotten = sources.handle.forget(peer, force).await?.map_err(|e| {
         let hint = "its key is still known, and it can come back: mend that, then forget it again";
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).hint(hint)
@@ -166,7 +225,15 @@ pub async fn forget(
     }
 }
 
-/// Reads the configuration again; on the admin socket only.
+/// Read the configuration again
+///
+/// As SIGHUP does: file, environment and flags. Says what changed and what waits for a restart; what is wrong with it leaves
+/// the old one in force. Only on the admin socket.
+#[utoipa::path(post, path = "/admin/v1/reload", tag = "admin",
+    responses(
+        (status = 200, description = "What changed", body = Changes),
+        (status = 409, description = "The configuration can not be used; the old one stays in force"),
+    ))]
 pub async fn reload(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<Changes> {
     Ok(Json(sources.reloading.reload().await?))
 }
@@ -202,7 +269,8 @@ fn within(limit: Option<usize>) -> Result<usize, Refusal> {
     }
 }
 
-fn peer_id(text: &str) -> Result<PeerId, Refusal> {
+fn peer_id(path: PathId) -> Result<PeerId, Refusal> {
+    let Path(text) = path.map_err(|e| Refusal::bad(e.body_text()))?;
     text.parse()
         .map_err(|_| Refusal::bad(format!("{text:?} is no peer id")).hint("give a UUID, as /api/v1/peers lists them"))
 }

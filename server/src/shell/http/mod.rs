@@ -7,7 +7,10 @@
 
 mod api;
 #[cfg(test)]
+mod described;
+#[cfg(test)]
 pub(crate) mod front;
+mod index;
 mod pages;
 mod problem;
 
@@ -17,14 +20,14 @@ use axum::{
     Router,
     extract::Request,
     http::{Method, Uri},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn, map_response},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
 };
 use pams_shared::{
     control::{self, SocketFile},
     id::ServerId,
     identity::Address,
+    landing, openapi,
     reload::Standing,
     serve::{Bounds, serve},
     socket::Socket,
@@ -35,6 +38,8 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::api::ForgetAnswer;
 use super::{handle::Handle, reload::Reloading};
@@ -51,6 +56,29 @@ const BOUNDS: Bounds = Bounds {
 /// How long an answer may take to begin.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What every route may answer beside its own.
+const COMMON: &[openapi::Common] =
+    &[(503, "The server is starting, stopping or stuck; `Retry-After` says when to ask again, where that is known")];
+
+/// What stands at the head of the description of the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "pams-server",
+        description = "Who is here, and how they are doing. All of it can be asked on the TCP port (`http`) and on the admin socket, but \
+                       for `/admin`, which stands on the socket only. Times that end in `_ms` are milliseconds, those in `_ns` \
+                       nanoseconds; `since_ms` and `at_ms` are wall clocks, in ms since 1970. What is not known is absent or null, never 0. Each error is a \
+                       problem of RFC 9457, with a `hint` at what to do. A query that is not known is refused."
+    ),
+    tags(
+        (name = "about", description = "What is where"),
+        (name = "api", description = "Peers, overlays, events"),
+        (name = "operation", description = "For Prometheus and supervisors"),
+        (name = "admin", description = "What changes something: on the admin socket only"),
+    )
+)]
+struct Description;
+
 /// What the answers are made of.
 #[derive(Clone, Debug)]
 pub struct Sources {
@@ -61,8 +89,8 @@ pub struct Sources {
     pub reloading: Arc<Reloading>,
 }
 
-/// This server, for `/api/v1/server`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// This server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct About {
     pub id: ServerId,
     pub name: String,
@@ -72,11 +100,15 @@ pub struct About {
     pub generation: u64,
     /// Our wall clock at the start, ms since 1970.
     pub started_ms: u64,
+    /// Where agents find it.
+    #[schema(value_type = String, example = "192.0.2.1:7420")]
     pub quic: SocketAddr,
-    /// Where HTTP is served on TCP: see [`Listeners::http`]. Absent: off.
+    /// Where HTTP is served on TCP. Absent: off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "127.0.0.1:7480")]
     pub http: Option<SocketAddr>,
     /// What join tokens give.
+    #[schema(value_type = Vec<String>, example = json!(["home.example.org:7420"]))]
     pub advertise: Vec<Address>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<Standing>,
@@ -128,16 +160,11 @@ impl Listeners {
         }
         let (handle, metrics) = (sources.handle.clone(), sources.metrics.clone());
         let sources = Arc::new(sources);
-        let public = read_only();
-        let everything = public
-            .clone()
-            .route("/admin/v1/peers/{id}", delete(api::forget))
-            .route("/admin/v1/reload", post(api::reload));
         if let Some((tcp, _)) = self.tcp {
-            let (router, handle, metrics) = (finish(public, sources.clone()), handle.clone(), metrics.clone());
+            let (router, handle, metrics) = (finish(read_only(), sources.clone()), handle.clone(), metrics.clone());
             tasks.spawn(async move { serve(tcp, router, BOUNDS, || metrics.panicked(), handle.ended()).await });
         }
-        let (admin, router, socket_file) = (self.admin, finish(everything, sources), self.socket_file);
+        let (admin, router, socket_file) = (self.admin, finish(everything(), sources), self.socket_file);
         tasks.spawn(async move {
             serve(admin, router, BOUNDS, || metrics.panicked(), handle.ended()).await;
             drop(socket_file);
@@ -145,24 +172,35 @@ impl Listeners {
     }
 }
 
-fn read_only() -> Router<Arc<Sources>> {
-    Router::new()
-        .route("/", get(api::index))
-        .route("/metrics", get(api::metrics))
-        .route("/healthz", get(api::healthz))
-        .route("/readyz", get(api::readyz))
-        .route("/api/v1/server", get(api::server))
-        .route("/api/v1/peers", get(api::peers))
-        .route("/api/v1/peers/{id}", get(api::peer))
-        .route("/api/v1/overlays", get(api::overlays))
-        .route("/api/v1/events", get(api::events))
-        .route("/api/v1/sd/prometheus", get(pages::sd))
+/// What every listener serves.
+fn read_only() -> OpenApiRouter<Arc<Sources>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(index::index))
+        .routes(routes!(api::metrics))
+        .routes(routes!(api::healthz))
+        .routes(routes!(api::readyz))
+        .routes(routes!(api::server))
+        .routes(routes!(api::peers))
+        .routes(routes!(api::peer))
+        .routes(routes!(api::overlays))
+        .routes(routes!(api::events))
+        .routes(routes!(pages::sd))
 }
 
-fn finish(routes: Router<Arc<Sources>>, sources: Arc<Sources>) -> Router {
+/// What the admin socket serves.
+fn everything() -> OpenApiRouter<Arc<Sources>> {
+    read_only().routes(routes!(api::forget)).routes(routes!(api::reload))
+}
+
+fn finish(routes: OpenApiRouter<Arc<Sources>>, sources: Arc<Sources>) -> Router {
     let not_allowed = async |method: Method, uri: Uri| problem::method(&method, uri.path());
     let not_found = async |uri: Uri| problem::path(uri.path());
-    routes.method_not_allowed_fallback(not_allowed).fallback(not_found).layer(from_fn(in_time)).with_state(sources)
+    openapi::served(routes, COMMON)
+        .method_not_allowed_fallback(not_allowed)
+        .fallback(not_found)
+        .layer(from_fn(in_time))
+        .layer(map_response(landing::guard))
+        .with_state(sources)
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

@@ -30,15 +30,27 @@ use axum::{
 use hyper::body::Frame;
 use pams_shared::{id::PeerId, serve::Refusal};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{Sources, api::Asked};
-use crate::{core::Pams, shell::handle::Ended, shell::handle::Handle};
+use crate::{
+    core::{Pams, view::SdTarget},
+    shell::handle::Ended,
+    shell::handle::Handle,
+};
 
 /// Targets that one look at the engine copies: well under a millisecond.
 const PIECE: usize = 250;
 
-/// Targets for Prometheus. Prometheus keeps the list that it has when it gets an error, which is better than a part of
-/// the list: hence 503 while agents may still be coming back after our start, and a broken answer if we stop meanwhile.
+/// Targets for Prometheus
+///
+/// For `http_sd_configs`: where the agents of all peers that have not left can be scraped, in order of the peers' ids; never
+/// a part of the list. Without further ado copy `__meta_pams_peer_id` and `__meta_pams_name` to labels of the series.
+//
+// Prometheus keeps the list that it has when it gets an error, which is better than a part of
+// the list: hence 503 while agents may still be coming back after our start, and a broken answer if we stop meanwhile.
+#[utoipa::path(get, path = "/api/v1/sd/prometheus", tag = "operation", params(SdQuery),
+    responses((status = 200, description = "The targets", body = Vec<SdTarget>), (status = 400, description = "The query cannot be used")))]
 pub async fn sd(State(sources): State<Arc<Sources>>, Asked(query): Asked<SdQuery>) -> Result<Response, Refusal> {
     let handle = sources.handle.clone();
     handle.look(|pams, now| readiness(pams, pams.ready_in(now))).await??;
@@ -66,12 +78,14 @@ fn shown(d: Duration) -> Duration {
 }
 
 /// `?elsewhere=true`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct SdQuery {
     /// Also agents that announced another address than the one they are seen at: each of them then chooses which host is
     /// scraped.
     #[serde(default)]
+    #[param(required = false)]
     elsewhere: bool,
 }
 
