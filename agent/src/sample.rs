@@ -7,7 +7,9 @@ use pams_shared::{
     status::{Liveness, Presence, Status},
 };
 
-use crate::core::{BuddyView, HomeView, LedgerView, Origin, View};
+use crate::core::{
+    BuddyView, HomeView, LedgerView, LegView, Origin, SubscriberView, SubscriptionView, Teller, Told, View,
+};
 
 pub const ME: PeerId = PeerId::from_bytes([0xa1; 16]);
 
@@ -71,6 +73,72 @@ pub fn buddy(n: u8, liveness: Option<Liveness>) -> BuddyView {
     }
 }
 
+/// An acknowledged notify of 50 ms: left after 1, held for 4, acknowledged 2 before the end.
+pub fn notified(target: PeerId) -> Record {
+    let mut stages = Stages::default();
+    for (stage, ms) in [(Stage::Queued, 1), (Stage::Network, 43), (Stage::RemoteHold, 4), (Stage::LocalWait, 2)] {
+        stages.set(stage, ms * 1_000_000);
+    }
+    Record {
+        kind: Kind::Notify,
+        total_ns: Some(50_000_000),
+        stages,
+        target_status: None,
+        path_rtt_ns: None,
+        ..record(target)
+    }
+}
+
+/// Told by the peer, and refused by the home.
+pub fn subscription(n: u8) -> SubscriptionView {
+    let why = Why::new(Reason::Refused, "too many");
+    SubscriptionView {
+        peer: peer(n),
+        name: Some(format!("b{n}")),
+        configured: true,
+        presence: Some(told(n).presence.unwrap_or_default()),
+        epoch: Some(1),
+        told_by: Some(pams_shared::presence::Path::Peer),
+        told_s: Some(2.5),
+        liveness: None,
+        by_peer: LegView { state: "active", why: None },
+        by_home: LegView { state: "refused", why: Some(why) },
+    }
+}
+
+pub fn subscriber(n: u8) -> SubscriberView {
+    let last = notified(peer(n));
+    SubscriberView {
+        peer: peer(n),
+        name: Some(format!("b{n}")),
+        state: "active",
+        since_s: 3_725.4,
+        acked_s: Some(2.5),
+        under_way: false,
+        told: last.told(),
+        last: Some(last),
+    }
+}
+
+pub fn told(n: u8) -> Told {
+    Told {
+        peer: peer(n),
+        name: Some(format!("b{n}")),
+        at_ms: 1_700_000_000_000,
+        by: Teller::Peer,
+        presence: Some(Presence {
+            status: Status::Busy,
+            note: Some("in a call".into()),
+            since_ms: 1_700_000_000_000,
+            version: 2,
+        }),
+        epoch: Some(1),
+        liveness: None,
+        age_ms: None,
+        skipped: 0,
+    }
+}
+
 pub fn view() -> View {
     let ledger = Ledger { opened: 10, good: 6, aborted: 2, failed: 1, unknown: 0, in_flight: 1, late: 1, duplicate: 0 };
     View {
@@ -98,6 +166,8 @@ pub fn view() -> View {
             buddy(4, Some(Liveness::Left)),
             buddy(5, None),
         ],
+        subscriptions: vec![subscription(2)],
+        subscribers: vec![subscriber(2)],
         ledgers: vec![
             LedgerView { kind: Kind::Ping, ledger },
             LedgerView { kind: Kind::Report, ledger: Ledger { opened: 2, good: 2, ..Ledger::default() } },

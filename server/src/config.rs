@@ -132,7 +132,13 @@ pams_shared::config! {
         views_per_watcher: usize = PamsConfig::default().views_per_watcher,
         /// Views of watchers kept in all.
         views: usize = PamsConfig::default().views_total,
-        /// Kinds of transactions with a label of their own, 2 to 1000; the others are summed under "other".
+        /// Agents that are told of one peer.
+        subscribers_per_peer: usize = PamsConfig::default().subscribers_per_peer,
+        /// Peers that one agent is told of.
+        subscriptions_per_agent: usize = PamsConfig::default().subscriptions_per_agent,
+        /// Subscriptions in all, about 250 bytes each; further ones are refused.
+        subscriptions: usize = PamsConfig::default().subscriptions_total,
+        /// Kinds of transactions with a label of their own, 3 to 1000; the others are summed under "other".
         kinds: usize = PamsConfig::default().kinds_max,
     }
 }
@@ -188,6 +194,9 @@ impl Config {
             events_max: limits.events,
             views_per_watcher: limits.views_per_watcher,
             views_total: limits.views,
+            subscribers_per_peer: limits.subscribers_per_peer,
+            subscriptions_per_agent: limits.subscriptions_per_agent,
+            subscriptions_total: limits.subscriptions,
             kinds_max: limits.kinds,
             sd_grace: pace.grace,
             watchers: self.roster.watchers,
@@ -251,7 +260,10 @@ impl Limits {
         within("limits.events", self.events, 1, EVENTS_MAX)?;
         within("limits.views_per_watcher", self.views_per_watcher, 0, ROWS_MAX)?;
         within("limits.views", self.views, 0, KEPT_MAX)?;
-        within("limits.kinds", self.kinds, 2, KINDS_MAX)
+        within("limits.subscribers_per_peer", self.subscribers_per_peer, 0, ROWS_MAX)?;
+        within("limits.subscriptions_per_agent", self.subscriptions_per_agent, 0, ROWS_MAX)?;
+        within("limits.subscriptions", self.subscriptions, 0, KEPT_MAX)?;
+        within("limits.kinds", self.kinds, 3, KINDS_MAX)
     }
 }
 

@@ -15,6 +15,8 @@ pub const KIND_BYTES_MAX: usize = 64;
 pub enum Kind {
     /// `presence.ping`: a ping and its pong.
     Ping,
+    /// `presence.notify`: a change pushed to a subscriber and its acknowledgement.
+    Notify,
     /// `pams.report`: a batch to the home and its acknowledgement.
     Report,
     /// Defined by an application, or by a version newer than this one.
@@ -23,11 +25,12 @@ pub enum Kind {
 
 impl Kind {
     /// The kinds that this version opens by itself.
-    pub const BUILT_IN: [Kind; 2] = [Kind::Ping, Kind::Report];
+    pub const BUILT_IN: [Kind; 3] = [Kind::Ping, Kind::Notify, Kind::Report];
 
     pub fn as_str(&self) -> &str {
         match self {
             Kind::Ping => "presence.ping",
+            Kind::Notify => "presence.notify",
             Kind::Report => "pams.report",
             Kind::Other(name) => name,
         }
@@ -38,6 +41,7 @@ impl Kind {
         let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
         match name {
             "presence.ping" => Some(Kind::Ping),
+            "presence.notify" => Some(Kind::Notify),
             "pams.report" => Some(Kind::Report),
             _ if name.is_empty() || name.len() > KIND_BYTES_MAX || !name.bytes().all(ok) => None,
             _ => Some(Kind::Other(name.into())),
@@ -274,6 +278,31 @@ pub struct Record {
     pub path_rtt_ns: Option<u64>,
 }
 
+impl Record {
+    /// Of a good [`Kind::Notify`]: when after its opening the subscriber was told, between least and most in ns. It got the
+    /// notify after it left and acknowledged `remote_hold` later, having told, and that came back `local_wait` before the end.
+    /// When in between is not known without one clock for both; half of it would be a guess. `None` where the hold was not
+    /// measured, or the subscriber knew it already.
+    pub fn told(&self) -> Option<Told> {
+        let (total, hold) = (self.total_ns?, self.stages.get(Stage::RemoteHold)?);
+        let queued = self.stages.get(Stage::Queued)?;
+        if self.kind != Kind::Notify || self.outcome != Outcome::Good {
+            return None;
+        }
+        let most_ns = total.saturating_sub(self.stages.get(Stage::LocalWait).unwrap_or(0));
+        let least_ns = queued.saturating_add(hold).min(most_ns);
+        Some(Told { least_ns, most_ns })
+    }
+}
+
+/// The bounds of when a subscriber was told, from the opening of its notify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "io", derive(utoipa::ToSchema), schema(as = ToldBounds))]
+pub struct Told {
+    pub least_ns: u64,
+    pub most_ns: u64,
+}
+
 fn display<S: Serializer>(c: &Correlator, s: S) -> Result<S::Ok, S::Error> {
     s.collect_str(c)
 }
@@ -391,6 +420,32 @@ mod tests {
         assert_eq!(Kind::parse("presence.ping"), Some(Kind::Ping));
         assert_eq!(Kind::parse("Bad Name"), None);
         assert_eq!(Kind::parse(&"x".repeat(65)), None);
+    }
+
+    #[test]
+    fn when_a_subscriber_was_told_is_a_bound_from_what_was_measured() {
+        let ms = |n: u64| Duration::from_millis(n);
+        let stages = Stages::default().with(Stage::Queued, ms(1)).with(Stage::RemoteHold, ms(4));
+        let notify = Record {
+            kind: Kind::Notify,
+            target: Uuid::nil(),
+            correlator: Correlator::of_uuid([1; 16]),
+            outcome: Outcome::Good,
+            reason: None,
+            opened_ms: 0,
+            total_ns: Some(50_000_000),
+            stages: stages.with(Stage::LocalWait, ms(2)),
+            target_status: None,
+            path_rtt_ns: None,
+        };
+        assert_eq!(notify.told(), Some(Told { least_ns: 5_000_000, most_ns: 48_000_000 }));
+        let no_wait = Record { stages, ..notify.clone() };
+        assert_eq!(no_wait.told().unwrap().most_ns, 50_000_000);
+        let no_hold = Record { stages: Stages::default().with(Stage::Queued, ms(1)), ..notify.clone() };
+        let unanswered = Record { outcome: Outcome::Aborted, total_ns: None, ..notify.clone() };
+        for other in [no_hold, unanswered, Record { kind: Kind::Ping, ..notify }] {
+            assert_eq!(other.told(), None, "{other:?}");
+        }
     }
 
     #[test]

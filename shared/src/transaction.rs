@@ -114,11 +114,28 @@ impl<T> Pool<T> {
         Ok(())
     }
 
+    /// It began before it could be opened; its deadline stays.
+    pub fn began(&mut self, correlator: Correlator, at: Moment) {
+        if let Some(slot) = self.slots.get_mut(&correlator) {
+            slot.opened = slot.opened.min(at);
+        }
+    }
+
     /// The question left at `at`; the deadline runs from there. `false`: not in flight (any more).
     pub fn sent(&mut self, correlator: Correlator, at: Moment) -> bool {
         let known = self.left(correlator, at);
         if let Some(slot) = self.slots.get_mut(&correlator) {
             slot.sent = Some(at);
+        }
+        known
+    }
+
+    /// As [`sent`](Self::sent), where it can leave more than once and the answer may be to the first: its deadline runs from this
+    /// time, its stages from the first, so that none is taken for shorter than it was.
+    pub fn sent_again(&mut self, correlator: Correlator, at: Moment) -> bool {
+        let known = self.left(correlator, at);
+        if let Some(slot) = self.slots.get_mut(&correlator) {
+            slot.sent.get_or_insert(at);
         }
         known
     }
@@ -315,6 +332,28 @@ mod tests {
         assert_eq!(ns(Stage::RemoteHold), 800_000);
         assert_eq!(ns(Stage::LocalWait), 100_000);
         assert_eq!(r.stages.iter().map(|(_, ns)| ns).sum::<u64>(), r.total_ns.unwrap());
+    }
+
+    #[test]
+    fn what_began_earlier_has_waited_longer_and_its_deadline_stays() {
+        let mut pool = Pool::new(8, Kind::BUILT_IN);
+        pool.open(at(4_000), Kind::Notify, B, corr(1), PATIENCE, 1).unwrap();
+        pool.began(corr(1), at(1_000));
+        pool.began(corr(1), at(9_000));
+        assert_eq!(pool.deadline(), Some(at(5_004_000)));
+        pool.sent(corr(1), at(5_000));
+        let Closed::Good(r, _) = pool.close(at(9_000), corr(1), B, Answer::default()) else { panic!("not good") };
+        assert_eq!((r.total_ns, r.stages.get(Stage::Queued)), (Some(8_000_000), Some(4_000_000)));
+    }
+
+    #[test]
+    fn what_leaves_twice_is_timed_from_the_first_and_runs_out_after_the_second() {
+        let mut pool = opened(1);
+        assert!(pool.sent_again(corr(1), at(100)) && pool.sent_again(corr(1), at(2_000)));
+        assert_eq!(pool.deadline(), Some(at(5_002_000)));
+        let answer = Answer { arrived: Some(at(2_100)), hold_ns: Some(5_000), ..Answer::default() };
+        let Closed::Good(r, _) = pool.close(at(2_200), corr(1), B, answer) else { panic!("not good") };
+        assert_eq!((r.stages.get(Stage::Queued), r.stages.get(Stage::Network)), (Some(100_000), Some(1_995_000)));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::{env, fmt::Write, fs, path::Path};
 
 use pams_shared::{
     frame::{
-        Entry, Frame, Hello, HelloAck, Issued, Join, Ping, Pong, Profile, Refusal, Refused, Rejected, Rejection,
-        Report, ReportAck, Role, Roster, Rostered, STREAM_BYTES_MAX, Terms, View, capability, wire,
+        Entry, Frame, Hello, HelloAck, Issued, Join, News, Notify, NotifyAck, Ping, Pong, Profile, Refusal, Refused,
+        Rejected, Rejection, Report, ReportAck, Role, Roster, Rostered, STREAM_BYTES_MAX, SubscribeAck, Terms, View,
+        capability, wire,
     },
     id::{Correlator, Order, PeerId},
     record::{Kind, Ledger, Outcome, Reason, Record, Stage, Stages},
@@ -52,6 +53,15 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("fetch", Frame::Fetch(PeerId(uuid(2)))),
         ("fetch_ack", Frame::FetchAck(Some(Box::new(entry())))),
         ("fetch_ack_not_known", Frame::FetchAck(None)),
+        ("subscribe", Frame::Subscribe(PeerId(uuid(2)))),
+        ("subscribe_ack", Frame::SubscribeAck(SubscribeAck(Ok(Some(news()))))),
+        ("subscribe_ack_not_known", Frame::SubscribeAck(SubscribeAck(Ok(None)))),
+        ("subscribe_ack_rejected", Frame::SubscribeAck(SubscribeAck(Err(rejected())))),
+        ("unsubscribe", Frame::Unsubscribe(PeerId(uuid(2)))),
+        ("notify", Frame::Notify(Notify { number: 3, news: news(), correlator: Some(correlator(1)) })),
+        ("notify_of_a_home", Frame::Notify(Notify { number: 3, news: silent(), correlator: None })),
+        ("notify_ack", Frame::NotifyAck(notify_ack(Some(1_234_567)))),
+        ("notify_ack_known_already", Frame::NotifyAck(notify_ack(None))),
         ("report", Frame::Report(report())),
         ("report_stalled", Frame::Report(stalled())),
         ("report_empty", Frame::Report(Report { batch: 18, ..Report::default() })),
@@ -148,6 +158,20 @@ fn entry() -> Entry {
         age_ms: 1_500,
         observed: Some("[2001:db8::2]:7100".parse().unwrap()),
     }
+}
+
+fn news() -> News {
+    let order = Order { epoch: 3, attach: 2, version: 6 };
+    News { peer: PeerId(uuid(2)), order, presence: Some(presence()), liveness: Some(Liveness::Live), age_ms: 1_500 }
+}
+
+/// Of a peer that has said nothing.
+fn silent() -> News {
+    News { presence: None, liveness: None, age_ms: 0, ..news() }
+}
+
+fn notify_ack(hold_ns: Option<u64>) -> NotifyAck {
+    NotifyAck { peer: PeerId(uuid(2)), number: 3, hold_ns, correlator: hold_ns.map(|_| correlator(1)) }
 }
 
 fn report() -> Report {

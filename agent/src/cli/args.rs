@@ -16,6 +16,7 @@ Examples:
   pams-agent --overlay games/chess     every other start
   pams-agent status busy --note lunch  tell the others
   pams-agent ping beta -c 3            time three pings to a buddy, split by stage
+  pams-agent subscribe beta            be told of its presence at each change
 
 Values come from flags, over the environment (PAMS_AGENT_PING_INTERVAL=5s), over the file (--config, or PAMS_AGENT_CONFIG), \
 over defaults; --print-config shows the outcome with an explanation of each key.
@@ -117,6 +118,26 @@ pub enum Ask {
         #[command(flatten)]
         client: Client,
     },
+    /// Be told of each change of a peer's presence as it comes, a line each, until Ctrl-C
+    ///
+    /// The peer itself tells, and so does the home, which also knows those that are out of contact; who told stands in each
+    /// line. A peer that is not there yet is told of when it comes. What is told once is not told again, and changes that a
+    /// newer one overtook are counted. A subscription that is not in the configuration (subscribe = true) ends with this.
+    Subscribe {
+        /// A peer id, or the name of a buddy
+        peer: String,
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Show who is told of this peer's presence, and how soon they were
+    ///
+    /// Told: when, after the last change was published, the subscriber was told. It is a bound and no point: the subscriber has
+    /// another clock, so that only "not before" and "not after" can be measured from here. State: active acknowledges; silent
+    /// did not in time; away has lost its connection a moment ago.
+    Subscribers {
+        #[command(flatten)]
+        client: Client,
+    },
     /// Ping a peer through the agent, showing where the time goes
     ///
     /// A line for each pong, with its total time and the stages that add up to it: queued here (also for the handshake, if
@@ -156,6 +177,8 @@ impl Ask {
             | Self::Buddies { client }
             | Self::Reload { client }
             | Self::Fetch { client, .. }
+            | Self::Subscribe { client, .. }
+            | Self::Subscribers { client }
             | Self::Ping { client, .. } => client,
         }
     }

@@ -14,7 +14,7 @@ use pams_shared::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Form, args::Ask, control, ping, read, show};
+use super::{Form, args::Ask, control, ping, read, show, subscribe};
 
 /// Why an answer is not there.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,15 @@ impl Client {
                 let id = self.resolve(&peer).await?.to_string();
                 let answer = self.control.get(&target(&["v1", "peers", &id], &[])).await?;
                 self.write(answer, out, |f: read::Fetched| show::fetched(&f, colour))?;
+            }
+            Ask::Subscribers { .. } => {
+                let answer = self.control.get("/v1/subscribers").await?;
+                self.write(answer, out, |s: read::Subscribers| show::subscribers(&s.subscribers, colour))?;
+            }
+            Ask::Subscribe { peer, .. } => {
+                let id = self.resolve(&peer).await?;
+                let subscription = subscribe::Subscription { peer: id, name: peer };
+                return subscription.run(&self.control, self.form, interrupted, out).await;
             }
             Ask::Ping { peer, count, interval, .. } => {
                 let id = self.resolve(&peer).await?;

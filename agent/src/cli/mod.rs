@@ -8,6 +8,7 @@ mod ask;
 mod ping;
 mod read;
 mod show;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 

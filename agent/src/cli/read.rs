@@ -138,3 +138,63 @@ pub struct Fetched {
     pub applications: Vec<String>,
     pub software: String,
 }
+
+#[derive(Debug, Deserialize)]
+pub struct Subscribed {
+    pub new: bool,
+    pub subscription: Subscription,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Subscription {
+    pub presence: Option<Presence>,
+    pub liveness: Option<Liveness>,
+    pub by_peer: Leg,
+    pub by_home: Leg,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Leg {
+    pub state: String,
+    pub why: Option<Why>,
+}
+
+/// A line of the events.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    Told(Told),
+    Missed(u64),
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Told {
+    pub at_ms: u64,
+    pub by: String,
+    pub presence: Option<Presence>,
+    pub liveness: Option<Liveness>,
+    pub age_ms: Option<u64>,
+    pub skipped: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Subscribers {
+    pub subscribers: Vec<Subscriber>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Subscriber {
+    pub peer: PeerId,
+    pub name: Option<String>,
+    pub state: String,
+    pub since_s: f64,
+    pub acked_s: Option<f64>,
+    pub told: Option<ToldBounds>,
+    pub last: Option<Record>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ToldBounds {
+    pub least_ns: u64,
+    pub most_ns: u64,
+}

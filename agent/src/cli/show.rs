@@ -10,7 +10,9 @@ use pams_shared::{
     },
 };
 
-use super::read::{Buddy, Fetched, Home, Record, Sleep, Status, Tally, Trying, Why};
+use super::read::{
+    Buddy, Event, Fetched, Home, Leg, Record, Sleep, Status, Subscribed, Subscriber, Tally, Told, Trying, Why,
+};
 
 /// Clocks that differ by less are not worth a word.
 const CLOCK_TOLD_MS: u64 = 1_000;
@@ -132,6 +134,68 @@ pub fn pong(name: &str, seq: u64, record: &Record) -> String {
 
 pub fn no_pong(name: &str, seq: u64, reason: &str, text: &str) -> String {
     format!("no pong from {}: seq={seq} {}: {}\n", clean(name), words(reason), clean(text))
+}
+
+/// The first lines of `subscribe`.
+pub fn subscribed(name: &str, s: &Subscribed) -> String {
+    let leg = |leg: &Leg| match (&leg.why, leg.state.as_str()) {
+        (Some(w), _) => format!("no ({})", why(w)),
+        (None, "active") => "yes".to_owned(),
+        (None, _) => "once there is contact".to_owned(),
+    };
+    let known = &s.subscription;
+    let mut text = format!("SUBSCRIBE {}: told by the peer: {}; ", clean(name), leg(&known.by_peer));
+    text += &format!("by the home: {}\n", leg(&known.by_home));
+    if !s.new {
+        let state = known.presence.as_ref().map_or_else(|| "nothing is known yet".to_owned(), presence);
+        let judged = known.liveness.map_or_else(String::new, |l| format!("; {} to its home", l.as_str()));
+        text += &format!("known before: {state}{judged}\n");
+    }
+    text
+}
+
+/// A line of `subscribe`.
+pub fn event(name: &str, event: &Event) -> String {
+    let told = match event {
+        Event::Told(told) => told,
+        Event::Missed(n) => return format!("{n} more were told and not shown: this client was too slow\n"),
+    };
+    let Told { at_ms, by, presence: said, liveness: judged, age_ms, skipped } = told;
+    let status = said.as_ref().map(|p| {
+        let note = p.note.as_deref().map_or_else(String::new, |n| format!(" ({})", clean(n)));
+        format!("{}{note}", p.status.as_str())
+    });
+    let parts: Vec<String> = status.into_iter().chain(judged.map(|l| l.as_str().to_owned())).collect();
+    let who = match by.as_str() {
+        "peer" => "the peer itself".to_owned(),
+        "agent" => "our own pings".to_owned(),
+        _ => age_ms.filter(|ms| *ms >= 1_000).map_or_else(
+            || "the home".to_owned(),
+            |ms| format!("the home, which heard it {} ago", span(Duration::from_millis(ms).as_secs_f64())),
+        ),
+    };
+    let gap = if *skipped > 0 { format!("; {skipped} changes before it were not told") } else { String::new() };
+    format!("{} {}: {}; told by {who}{gap}\n", time(at_ms / 1_000), clean(name), parts.join(", "))
+}
+
+pub fn subscribers(list: &[Subscriber], colour: bool) -> String {
+    if list.is_empty() {
+        return "nobody subscribes to this peer directly; the home may tell others\n".to_owned();
+    }
+    let header = ["Name", "Peer", "State", "Since", "Acknowledged", "Told, ms", "Total, ms"];
+    let mut table = plain(&header, 5..7);
+    for s in list {
+        table.add_row([
+            s.name.as_deref().map_or_else(|| NONE.to_owned(), clean),
+            s.peer.to_string(),
+            clean(&s.state),
+            format!("{} ago", span(s.since_s)),
+            s.acked_s.map_or_else(|| NONE.to_owned(), |a| format!("{} ago", span(a))),
+            s.told.as_ref().map_or_else(|| NONE.to_owned(), |t| format!("{} to {}", ms(t.least_ns), ms(t.most_ns))),
+            s.last.as_ref().and_then(|r| r.total_ns).map_or_else(|| NONE.to_owned(), ms),
+        ]);
+    }
+    paint(&finish(&table), colour)
 }
 
 fn home(h: &Home) -> String {

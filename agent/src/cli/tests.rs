@@ -243,3 +243,56 @@ fn the_columns_of_the_files_are_listed_by_the_daemon_only() {
     assert!(matches!(plan("pams-agent --list-columns status"), Err(Misuse::DaemonFlags)));
     assert!(matches!(plan("pams-agent check-config --list-columns"), Err(Misuse::DaemonFlags)));
 }
+
+#[tokio::test]
+async fn subscribe_prints_each_change_and_ends_what_it_began() {
+    let front = Front::new().await;
+    let Ok(Plan::Ask { form, ask, .. }) = plan(&format!("pams-agent subscribe {}", sample::peer(5))) else { panic!() };
+    let client = Asking { control: front.control(), form, colour: false };
+    // Ctrl-C, once both changes are there.
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut out = Until { text: Vec::new(), lines: 3, stop: Some(stop) };
+    let code = client.answer(ask, async { drop(stopped.await) }, &mut out).await.unwrap();
+    let shown = String::from_utf8(out.text).unwrap();
+    let name = sample::peer(5);
+    let expected = format!(
+        "\
+SUBSCRIBE {name}: told by the peer: yes; by the home: no (refused: too many)
+2023-11-14T22:13:20Z {name}: busy (in a call); told by the peer itself
+2023-11-14T22:13:20Z {name}: busy (in a call), gone; told by the home, which heard it 2s ago; 3 changes before it were not told
+"
+    );
+    assert_eq!((code, shown.as_str()), (0, expected.as_str()), "\n{shown}");
+    assert_eq!(front.get("/v1/subscriptions").await["subscriptions"].as_array().unwrap().len(), 1);
+}
+
+/// Output that ends the program after so many lines.
+struct Until {
+    text: Vec<u8>,
+    lines: usize,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl std::io::Write for Until {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        if self.text.iter().filter(|b| **b == b'\n').count() >= self.lines {
+            drop(self.stop.take());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn subscribers_are_shown_with_the_bounds_of_when_they_were_told() {
+    let front = Front::new().await;
+    let shown = text(&front, "pams-agent subscribers").await;
+    assert!(
+        shown.lines().nth(1).unwrap().ends_with("active  1h 2m 5s ago  2s ago        5.00 to 48.0       50.0"),
+        "{shown}"
+    );
+}

@@ -20,6 +20,9 @@ pub struct Buddy {
     /// None: the home is asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Address>,
+    /// Whether to be told of each change of its presence.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub subscribe: bool,
 }
 
 impl Buddy {
@@ -28,6 +31,7 @@ impl Buddy {
             id: PeerId(Uuid::from_u128(0x1b4e28ba_2fa1_41d2_883f_0016d3cca427)),
             name: Some("beta".to_owned()),
             addresses: "beta.example.org:7421".parse().into_iter().collect(),
+            subscribe: true,
         }
     }
 }
@@ -41,7 +45,7 @@ impl FromStr for Buddy {
         let id = id.parse().map_err(|_| no_peer_id(id))?;
         let addresses = addresses.into_iter().flat_map(|list| list.split(','));
         let addresses = addresses.map(str::parse).collect::<Result<_, _>>();
-        Ok(Self { id, name: None, addresses: addresses.map_err(|e: AddressError| e.to_string())? })
+        Ok(Self { id, name: None, addresses: addresses.map_err(|e: AddressError| e.to_string())?, subscribe: false })
     }
 }
 
@@ -63,7 +67,10 @@ mod tests {
         let id = Buddy::example().id;
         let buddy: Buddy = format!("{id}@beta:1,[::1]:2").parse().unwrap();
         assert_eq!(buddy.addresses.iter().map(Address::to_string).collect::<Vec<_>>(), ["beta:1", "[::1]:2"]);
-        assert_eq!(id.to_string().parse::<Buddy>().unwrap(), Buddy { id, name: None, addresses: vec![] });
+        assert_eq!(
+            id.to_string().parse::<Buddy>().unwrap(),
+            Buddy { id, name: None, addresses: vec![], subscribe: false }
+        );
         for (text, expected) in [
             ("beta", "\"beta\" is no peer id"),
             ("", "\"\" is no peer id"),

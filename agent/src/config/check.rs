@@ -8,6 +8,7 @@ use pams_shared::{
 };
 
 use super::{BUDDIES_MAX, Buddy};
+use crate::core::SUBSCRIPTIONS_MAX;
 
 pub(super) fn label(key: &'static str, text: &str) -> Result<(), Flaw> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
@@ -33,6 +34,11 @@ pub(super) fn overlay(name: &str) -> Result<(), Flaw> {
 
 pub(super) fn roster(buddies: &[Buddy]) -> Result<(), Flaw> {
     count("buddy", buddies.len(), BUDDIES_MAX)?;
+    let subscribed = buddies.iter().filter(|b| b.subscribe).count();
+    if subscribed > SUBSCRIPTIONS_MAX {
+        let problem = format!("{subscribed} have subscribe = true");
+        return Err(Flaw::new("buddy", problem, format!("give {SUBSCRIPTIONS_MAX} at most")));
+    }
     let mut seen = BTreeSet::new();
     for buddy in buddies {
         if !seen.insert(buddy.id) {

@@ -97,7 +97,8 @@ pams_shared::config! {
         /// Files with a line for each finished transaction (CSV, RFC 4180; --list-columns explains the columns).
         [csv]: Csv,
         /// Whom this agent watches beside those that the home gives it, up to 4096. Without
-        /// addresses (host:port) the home is asked for them.
+        /// addresses (host:port) the home is asked for them. With subscribe = true this agent is also told of each change
+        /// of its presence at once; up to 1024 of them.
         [[buddy]]: Vec<Buddy> => vec![Buddy::example()],
     }
 }
@@ -146,7 +147,8 @@ impl Config {
 
     /// What this agent says that it can.
     pub fn capabilities(&self) -> u64 {
-        if self.limits.roster > 0 { capability::ROSTERS } else { 0 }
+        let rosters = if self.limits.roster > 0 { capability::ROSTERS } else { 0 };
+        capability::SUBSCRIPTIONS | rosters
     }
 
     /// Where the control socket is.
@@ -171,6 +173,7 @@ impl Config {
                 patience: self.ping.deadline,
             },
             buddies: self.buddy.iter().map(buddy).collect(),
+            subscribe: self.buddy.iter().filter(|b| b.subscribe).map(|b| b.id).collect(),
             presence,
             profile: Profile {
                 name: self.label(),
@@ -261,10 +264,12 @@ mod tests {
         assert_eq!((core.watcher.patience, core.backlog_max), (Duration::from_secs(2), 300));
         assert_eq!((core.profile.name.as_str(), core.profile.addresses.as_slice()), ("alpha", &found[..ADDRESSES_MAX]));
         assert_eq!(core.buddies[0].addresses, ["beta.example.org:7421"]);
-        assert_eq!((core.profile.capabilities, core.profile.roster_max), (capability::ROSTERS, 256));
+        let both = capability::SUBSCRIPTIONS | capability::ROSTERS;
+        assert_eq!((core.profile.capabilities, core.profile.roster_max), (both, 256));
         config.limits.roster = 0;
         let core = config.core(Presence::default(), &found);
-        assert_eq!((core.profile.capabilities, core.profile.roster_max), (0, 0));
+        assert_eq!((core.profile.capabilities, core.profile.roster_max), (capability::SUBSCRIPTIONS, 0));
+        assert_eq!(core.subscribe, [core.buddies[0].peer]);
 
         config.advertise = vec!["192.0.2.1:99".parse().unwrap()];
         assert_eq!(config.core(Presence::default(), &found).profile.addresses, config.advertise);

@@ -45,6 +45,7 @@ impl Agent {
                 let Some(server) = self.home.server else { return };
                 self.tell_clock(now, server.0, clock_offset_ms);
                 self.notice(Notice::HomeUp { server });
+                self.subscriber.home_up();
                 // This home may know nothing of us: tell it what is, not only what changes.
                 self.batcher.change(self.presentity.presence().clone());
                 let buddies: Vec<PeerId> = self.watcher.buddies().map(|(p, _)| p).collect();
@@ -55,6 +56,7 @@ impl Agent {
             HomeInput::Down { why } => {
                 let was = std::mem::replace(&mut self.home.connected, false);
                 self.batcher.detach();
+                self.subscriber.home_down();
                 if was || self.home.why.as_ref() != Some(&why) {
                     self.notice(Notice::HomeDown { why: why.clone() });
                 }

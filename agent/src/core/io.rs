@@ -3,15 +3,18 @@
 use std::{net::SocketAddr, time::Duration};
 
 use pams_shared::{
-    frame::{Ping, Pong, Profile, Report, ReportAck, Roster, Terms},
+    frame::{News, Notify, NotifyAck, Ping, Pong, Profile, Report, ReportAck, Roster, SubscribeAck, Terms},
     id::{Correlator, PeerId, ServerId},
     moment::Moment,
+    presence::{Ask, Path},
     record::{Record, Why},
     status::{Liveness, Presence, Status},
 };
 use serde::Serialize;
 
 use super::AgentConfig;
+
+use super::subscribe::Told;
 
 /// Numbers the connections to peers, so that news of an old one is told from news of the present one.
 pub type LinkId = u64;
@@ -20,7 +23,7 @@ pub type LinkId = u64;
 pub enum Input {
     /// Nothing happened but time.
     Tick,
-    /// A ping was handed to the socket at `at`, which may be before now.
+    /// A ping was handed to the socket, or a notify to its stream, at `at`, which may be before now.
     Sent {
         correlator: Correlator,
         at: Moment,
@@ -67,6 +70,34 @@ pub enum Input {
     Resolved {
         peer: PeerId,
         found: Result<Vec<String>, Why>,
+    },
+    /// A peer wants to be told of `peer`; answered by [`Output::AnswerSubscribe`] with the same number, in the same drain.
+    Subscribe {
+        from: PeerId,
+        peer: PeerId,
+        question: u64,
+    },
+    /// A peer does not want to be told any more.
+    Unsubscribe {
+        from: PeerId,
+    },
+    /// What came of [`Output::AskToSubscribe`].
+    Subscribed {
+        ask: Ask,
+        answer: Result<Option<News>, Why>,
+    },
+    /// A change was pushed by the peer itself, or, without `from`, by the home; it came off the stream at `arrived`. Answered by
+    /// [`Output::AckNotify`] in the same drain, unless it has no place there.
+    Notify {
+        from: Option<PeerId>,
+        notify: Notify,
+        arrived: Moment,
+    },
+    /// A subscriber's acknowledgement.
+    NotifyAck {
+        from: PeerId,
+        ack: NotifyAck,
+        arrived: Moment,
     },
     /// A frame was refused, with the label of its error.
     FrameRejected {
@@ -144,6 +175,13 @@ pub enum Command {
     },
     /// Go on with another configuration.
     Reconfigure(Box<AgentConfig>),
+    /// Be told of each change of this peer's presence; see [`Agent::can_subscribe`](super::Agent::can_subscribe).
+    Subscribe {
+        peer: PeerId,
+    },
+    Unsubscribe {
+        peer: PeerId,
+    },
     /// Close what is open, report what there is, say goodbye.
     Shutdown,
 }
@@ -180,6 +218,26 @@ pub enum Output {
     Rejoin {
         why: Why,
     },
+    /// Ask the peer or the home, over the connection there is, to be told. Answered by [`Input::Subscribed`].
+    AskToSubscribe(Ask),
+    /// Say there that we need not be told any more.
+    Unsubscribe {
+        path: Path,
+        peer: PeerId,
+    },
+    AnswerSubscribe {
+        question: u64,
+        ack: SubscribeAck,
+    },
+    /// Push to a subscriber; when it leaves, [`Input::Sent`] says so.
+    SendNotify {
+        peer: PeerId,
+        notify: Notify,
+    },
+    /// Answer the notify at hand: whoever listens here was told.
+    AckNotify(NotifyAck),
+    /// To whoever listens.
+    Told(Told),
     /// To all consumers.
     Record(Record),
     Pinged {
@@ -249,6 +307,33 @@ pub enum Notice {
         who: uuid::Uuid,
         ms: i64,
     },
+    /// Somebody is told of our presence from now on.
+    SubscriberCame {
+        peer: PeerId,
+    },
+    /// A subscriber did not acknowledge in time, or lost its connection and did not come back.
+    SubscriberLost {
+        peer: PeerId,
+    },
+    /// A subscriber that was taken for lost acknowledged.
+    SubscriberReturned {
+        peer: PeerId,
+    },
+    SubscriberRefused {
+        peer: PeerId,
+        why: String,
+    },
+    /// The peer, or the home, does not tell us; it is asked again.
+    SubscriptionRefused {
+        peer: PeerId,
+        path: Path,
+        why: Why,
+    },
+    /// Changes of a peer's presence that nobody told here: a newer one was told in their place.
+    NotifyGap {
+        peer: PeerId,
+        skipped: u64,
+    },
     /// The home says whom to watch; `over` more than we take.
     RosterCame {
         peers: usize,
@@ -293,6 +378,12 @@ impl Notice {
             Notice::HomeUp { .. } => "home_up",
             Notice::HomeDown { .. } => "home_down",
             Notice::ClockOffset { .. } => "clock_offset",
+            Notice::SubscriberCame { .. } => "subscriber_came",
+            Notice::SubscriberLost { .. } => "subscriber_lost",
+            Notice::SubscriberReturned { .. } => "subscriber_returned",
+            Notice::SubscriberRefused { .. } => "subscriber_refused",
+            Notice::SubscriptionRefused { .. } => "subscription_refused",
+            Notice::NotifyGap { .. } => "notify_gap",
             Notice::RosterCame { .. } => "roster_came",
             Notice::Slept { .. } => "slept",
             Notice::Moved { .. } => "moved",
@@ -318,6 +409,12 @@ impl Notice {
         "home_up",
         "home_down",
         "clock_offset",
+        "subscriber_came",
+        "subscriber_lost",
+        "subscriber_returned",
+        "subscriber_refused",
+        "subscription_refused",
+        "notify_gap",
         "roster_came",
         "slept",
         "moved",

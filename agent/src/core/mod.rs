@@ -6,17 +6,22 @@
 mod batcher;
 mod home;
 mod io;
+mod publish;
 mod roster;
+mod subscribe;
 mod upheaval;
 mod view;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use pams_shared::{
     frame::{Ping, Pong, Profile},
     id::{Correlator, Minter, PeerId},
     moment::Moment,
-    presence::{Answering, Change, Presentity, Watcher, WatcherConfig},
+    presence::{Answering, Change, Presentity, Publisher, Subscriber, Watcher, WatcherConfig},
     record::{Kind, Ledger, Outcome, Reason, Record, Why},
     status::Presence,
     transaction::{Answer, Closed, Pool},
@@ -26,8 +31,9 @@ use batcher::Batcher;
 use home::Home;
 pub use io::{Command, HomeInput, Input, LinkId, Notice, Output, Trying};
 use roster::{CONTACTS_MAX, Reach, Roster};
+pub use subscribe::{SUBSCRIPTIONS_MAX, Teller, Told};
 pub use upheaval::{Move, Sleep};
-pub use view::{BuddyView, HomeView, LedgerView, Origin, View};
+pub use view::{BuddyView, HomeView, LedgerView, LegView, Origin, SubscriberView, SubscriptionView, View};
 
 /// Clocks that differ by more are told of.
 const CLOCK_OFFSET_TOLD: Duration = Duration::from_secs(60);
@@ -38,6 +44,8 @@ const CLOCK_OFFSET_PAUSE: Duration = Duration::from_secs(600);
 pub struct AgentConfig {
     pub watcher: WatcherConfig,
     pub buddies: Vec<BuddyConfig>,
+    /// Whose presence is wanted from the start.
+    pub subscribe: Vec<PeerId>,
     /// As restored from the last run.
     pub presence: Presence,
     pub profile: Profile,
@@ -54,6 +62,7 @@ impl Default for AgentConfig {
         Self {
             watcher: WatcherConfig::default(),
             buddies: Vec::new(),
+            subscribe: Vec::new(),
             presence: Presence::default(),
             profile: Profile::default(),
             pool_max: 16_384,
@@ -77,6 +86,8 @@ pub enum Due {
     Ping,
     Expire,
     Answer,
+    Notify,
+    Subscribe,
     Report,
 }
 
@@ -85,6 +96,7 @@ pub enum Due {
 enum Purpose {
     Poll { opened: Moment },
     Asked { token: u64 },
+    Notify,
     Report,
 }
 
@@ -101,9 +113,15 @@ pub struct Agent {
     batcher: Batcher,
     profile: Profile,
     home: Home,
-    last: std::collections::BTreeMap<PeerId, Record>,
+    publisher: Publisher,
+    subscriber: Subscriber,
+    /// Of the wanted peers, those of the configuration.
+    configured: BTreeSet<PeerId>,
+    /// The last good notify to each subscriber.
+    notified: BTreeMap<PeerId, Record>,
+    last: BTreeMap<PeerId, Record>,
     /// When an offset of whose clock was told, and which.
-    clocks_told: std::collections::BTreeMap<uuid::Uuid, (Moment, i64)>,
+    clocks_told: BTreeMap<uuid::Uuid, (Moment, i64)>,
     /// The last time that it did not run.
     sleep: Option<Sleep>,
     moved: Option<Move>,
@@ -126,6 +144,10 @@ impl Agent {
             batcher: Batcher::new(config.backlog_max),
             profile: config.profile,
             home: Home::default(),
+            publisher: Publisher::new(publish::bounds()),
+            subscriber: Subscriber::new(SUBSCRIPTIONS_MAX),
+            configured: config.subscribe.iter().copied().collect(),
+            notified: BTreeMap::new(),
             last: Default::default(),
             clocks_told: Default::default(),
             sleep: None,
@@ -142,6 +164,7 @@ impl Agent {
                 agent.roster.configure(peer, buddy.name, buddy.addresses);
             }
         }
+        config.subscribe.into_iter().for_each(|peer| agent.want(now, peer));
         agent
     }
 
@@ -149,7 +172,7 @@ impl Agent {
         match input {
             Input::Tick => {}
             Input::Sent { correlator, at } => {
-                self.pool.sent(correlator, at);
+                self.left(correlator, at);
                 return; // it only puts a deadline off, and others that have left may not have been told of yet
             }
             Input::SentUnstamped { correlator } => {
@@ -162,7 +185,15 @@ impl Agent {
             }
             Input::LinkDown { peer, link, why, restarted } => self.link_down(now, peer, link, why, restarted),
             Input::DialFailed { peer, why } => self.unreachable(now, peer, why),
-            Input::Goodbye { peer } => self.watcher.left(now, peer, &mut self.changes),
+            Input::Goodbye { peer } => {
+                self.watcher.left(now, peer, &mut self.changes);
+                self.subscriber_left(now, peer);
+            }
+            Input::Subscribe { from, peer, question } => self.asked_to_tell(now, from, peer, question),
+            Input::Unsubscribe { from } => self.asked_to_be_quiet(now, from),
+            Input::Subscribed { ask, answer } => self.subscribed(now, ask, answer),
+            Input::Notify { from, notify, arrived } => self.notified(now, from, notify, arrived),
+            Input::NotifyAck { from, ack, arrived } => self.notify_acked(now, from, ack, arrived),
             Input::Resolved { peer, found } => self.resolved(now, peer, found),
             Input::FrameRejected { from, label } => self.notice(Notice::FrameRejected { from, label }),
             Input::Slept { stopped, suspended } => self.slept(now, stopped, suspended),
@@ -184,6 +215,8 @@ impl Agent {
             polls.map(|m| (m, Due::Ping)),
             self.pool.deadline().map(|m| (m, Due::Expire)),
             self.presentity.deadline().map(|m| (m, Due::Answer)),
+            self.publisher.deadline().map(|m| (m, Due::Notify)),
+            self.subscriber.deadline().map(|m| (m, Due::Subscribe)),
             self.batcher.deadline().map(|m| (m, Due::Report)),
         ]
         .into_iter()
@@ -225,6 +258,9 @@ impl Agent {
     }
 
     fn pong_came(&mut self, now: Moment, from: PeerId, pong: Pong, arrived: Option<Moment>, path_rtt_ns: Option<u64>) {
+        if matches!(self.pool.context(pong.correlator), Some(Purpose::Notify)) {
+            return self.notice(Notice::UnknownCorrelator { peer: from });
+        }
         let answer = Answer { arrived, hold_ns: pong.hold_ns, status: Some(pong.status), path_rtt_ns };
         match self.pool.close(now, pong.correlator, from.0, answer) {
             Closed::Good(record, purpose) => {
@@ -258,6 +294,9 @@ impl Agent {
         self.tell_clock(now, peer.0, clock_offset_ms);
         self.watcher.heard(now, peer, &mut self.changes);
         self.notice(Notice::LinkUp { peer });
+        // Subscriptions are renewed on each connection, in both directions.
+        self.publisher.down(now, peer);
+        self.subscriber.linked(peer);
         for correlator in held {
             self.out.push_back(Output::SendPing { peer, ping: Ping { correlator } });
         }
@@ -267,6 +306,8 @@ impl Agent {
         if !self.roster.down(peer, link, why.clone()) {
             return;
         }
+        self.publisher.down(now, peer);
+        self.subscriber.unlinked(peer);
         if restarted {
             self.watcher.hasten(peer, now);
         }
@@ -317,11 +358,14 @@ impl Agent {
                 if let Some(presence) = self.presentity.publish(now, status, note.as_deref()) {
                     let presence = presence.clone();
                     self.batcher.change(presence.clone());
+                    self.publisher.changed(now, self.me);
                     self.out.push_back(Output::Published(presence));
                 }
             }
             Command::Ping { peer, token } => self.ping(now, peer, Purpose::Asked { token }),
             Command::Reconfigure(config) => self.reconfigure(now, *config),
+            Command::Subscribe { peer } => self.want(now, peer),
+            Command::Unsubscribe { peer } => self.unwant(now, peer),
             Command::Shutdown => {
                 self.draining = true;
                 while let Some((record, purpose)) = self.pool.abandon(Reason::Shutdown) {
@@ -371,7 +415,9 @@ impl Agent {
                 self.ping(now, peer, Purpose::Poll { opened: now });
             }
         }
-        self.tell_changes();
+        self.push(now);
+        self.ask(now);
+        self.tell_changes(now);
         self.report(now);
     }
 
@@ -401,7 +447,7 @@ impl Agent {
                 };
                 self.out.push_back(Output::Pinged { token, result });
             }
-            Purpose::Report => {}
+            Purpose::Notify | Purpose::Report => {}
         }
         // A report about reports would cause the next one, for ever; their totals travel.
         if record.kind != Kind::Report {
@@ -413,10 +459,13 @@ impl Agent {
         self.out.push_back(Output::Record(record));
     }
 
-    fn tell_changes(&mut self) {
+    fn tell_changes(&mut self, now: Moment) {
         for change in std::mem::take(&mut self.changes) {
             let (peer, notice) = match change {
-                Change::Liveness { peer, from, to } => (peer, Notice::Liveness { peer, from, to }),
+                Change::Liveness { peer, from, to } => {
+                    self.concluded(now, peer, to);
+                    (peer, Notice::Liveness { peer, from, to })
+                }
                 Change::Status { peer, from, to } => (peer, Notice::Status { peer, from, to }),
                 Change::Heard { peer } => {
                     self.batcher.view(peer);

@@ -26,6 +26,8 @@ pub struct Contact {
     pub configured: bool,
     /// On the roster by the home's word.
     pub given: bool,
+    /// Its presence is wanted.
+    pub wanted: bool,
     /// Of a buddy, from where it is on the roster; those of the configuration may hold host names.
     pub addresses: Vec<String>,
     pub link: Link,
@@ -60,7 +62,7 @@ pub enum Reach {
 impl Contact {
     /// Kept whether reachable or not.
     pub fn is_buddy(&self) -> bool {
-        self.configured || self.given
+        self.configured || self.given || self.wanted
     }
 }
 
@@ -114,6 +116,16 @@ impl Roster {
     /// The configuration does not name it any more. Whether it is no buddy any more.
     pub fn unconfigure(&mut self, peer: PeerId) -> bool {
         self.strike(peer, |contact| std::mem::take(&mut contact.configured))
+    }
+
+    /// A buddy because its presence is wanted.
+    pub fn want(&mut self, peer: PeerId) {
+        self.contacts.entry(peer).or_default().wanted = true;
+    }
+
+    /// Its presence is not wanted any more. Whether it is no buddy any more.
+    pub fn unwant(&mut self, peer: PeerId) -> bool {
+        self.strike(peer, |contact| std::mem::take(&mut contact.wanted))
     }
 
     /// Who is no buddy any more is a stranger, whose contact goes with its connection and its pings.

@@ -3,14 +3,16 @@
 mod rosters;
 
 use pams_shared::{
-    frame::{Report, ReportAck, Terms},
+    frame::{Notify, Report, ReportAck, Terms},
     id::ServerId,
+    presence::Ask,
     record::Stage,
     status::{Liveness, Status},
 };
 
 use super::*;
 
+mod subscriptions;
 mod upheaval;
 
 const A: PeerId = PeerId::from_bytes([0xA; 16]);
@@ -28,12 +30,23 @@ struct Run {
     sent: Vec<Correlator>,
     reports: Vec<Report>,
     records: Vec<Record>,
+    notifies: Vec<Notify>,
+    asks: Vec<Ask>,
+    told: Vec<Told>,
 }
 
 impl Run {
     fn new(config: AgentConfig) -> Self {
         let agent = Agent::new(config, A, 1, [1; 32], at(0.0));
-        Self { agent, sent: Vec::new(), reports: Vec::new(), records: Vec::new() }
+        Self {
+            agent,
+            sent: Vec::new(),
+            reports: Vec::new(),
+            records: Vec::new(),
+            notifies: Vec::new(),
+            asks: Vec::new(),
+            told: Vec::new(),
+        }
     }
 
     fn with_buddy(addresses: &[&str]) -> Self {
@@ -92,6 +105,34 @@ impl Run {
                 Ok(_) => format!("pinged {token}"),
                 Err(why) => format!("pinged {token} {}", why.reason.as_str()),
             },
+            Output::AskToSubscribe(ask) => {
+                self.asks.push(ask);
+                format!("ask {}", ask.path.as_str())
+            }
+            Output::Unsubscribe { path, .. } => format!("unsubscribe {}", path.as_str()),
+            Output::AnswerSubscribe { ack, .. } => match ack.0 {
+                Ok(news) => format!("accept v{}", news.unwrap().order.version),
+                Err(rejected) => format!("reject {}", rejected.detail),
+            },
+            Output::SendNotify { notify, .. } => {
+                let text = format!("notify v{}", notify.news.order.version);
+                self.notifies.push(notify);
+                text
+            }
+            Output::AckNotify(ack) => {
+                let hold = ack.hold_ns.map_or_else(|| "-".into(), |ns| (ns / 1_000_000).to_string());
+                format!("ack {} hold {hold}", ack.number)
+            }
+            Output::Told(told) => {
+                let what = match (&told.presence, told.liveness) {
+                    (_, Some(liveness)) => liveness.as_str(),
+                    (Some(p), None) => p.status.as_str(),
+                    (None, None) => "nothing",
+                };
+                let text = format!("told {what} by {:?}", told.by).to_lowercase();
+                self.told.push(told);
+                text
+            }
             Output::Published(p) => format!("published {}", p.status.as_str()),
             Output::HangUp { .. } => "hang_up".into(),
             Output::Rejoin { .. } => "rejoin".into(),

@@ -51,6 +51,7 @@ impl Agent {
             self.notice(Notice::Shed { records: shed });
         }
         self.enlist(now, config.buddies);
+        self.want_these(now, config.subscribe.into_iter().collect());
         // Where the metrics are is known since HTTP was bound.
         let profile = Profile { metrics: self.profile.metrics, ..config.profile };
         if profile != self.profile {
@@ -81,7 +82,8 @@ impl Agent {
         }
     }
 
-    /// Watches a peer no longer, as nobody names it any more. What was sent to it ends by itself; polls that still wait for a connection are given up.
+    /// Watches a peer no longer, as nobody names it any more. What was sent to it ends by itself; polls that still
+    /// wait for a connection are given up.
     pub(super) fn dismiss(&mut self, now: Moment, peer: PeerId) {
         self.watcher.unwatch(peer);
         self.last.remove(&peer);

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use pams_shared::{
     id::{PeerId, ServerId},
     moment::Moment,
-    record::{Kind, Ledger, Record, Why},
+    presence::{Leg, Path, Wanted},
+    record::{self, Kind, Ledger, Record, Why},
     status::{Liveness, Presence, Status},
 };
 use serde::Serialize;
@@ -19,6 +20,8 @@ pub struct View {
     pub presence: Presence,
     pub home: HomeView,
     pub buddies: Vec<BuddyView>,
+    pub subscriptions: Vec<SubscriptionView>,
+    pub subscribers: Vec<SubscriberView>,
     pub ledgers: Vec<LedgerView>,
     /// Connections to peers at present.
     pub links: usize,
@@ -73,7 +76,7 @@ pub struct BuddyView {
     pub peer: PeerId,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// By whose word it is watched; by both: `config`.
+    /// By whose word it is watched, the first that holds of config, roster, subscription.
     pub origin: Origin,
     /// Where it is called, as `host:port`.
     #[schema(example = json!(["beta.example.org:7421"]))]
@@ -104,6 +107,64 @@ pub struct BuddyView {
     pub last: Option<Record>,
 }
 
+/// A peer whose presence is wanted here.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct SubscriptionView {
+    pub peer: PeerId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// By the configuration; else it was asked for at the control socket, and ends with the agent.
+    pub configured: bool,
+    /// The newest that was told; `null`: nothing yet.
+    pub presence: Option<Presence>,
+    /// The start of the peer that said it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Which path told it first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told_by: Option<Path>,
+    /// How long ago, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told_s: Option<f64>,
+    /// What the home concludes of the peer; `null`: it has not said.
+    pub liveness: Option<Liveness>,
+    /// Whether the peer itself tells us.
+    pub by_peer: LegView,
+    /// Whether the home does.
+    pub by_home: LegView,
+}
+
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct LegView {
+    /// waiting (for contact), asked, active, refused.
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+}
+
+/// Who is told of our presence: watcher information of RFC 2778.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct SubscriberView {
+    pub peer: PeerId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// active; silent: has not acknowledged in time; away: without a connection for a moment.
+    pub state: &'static str,
+    /// Since when it subscribes, in seconds.
+    pub since_s: f64,
+    /// Since its last acknowledgement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acked_s: Option<f64>,
+    /// A notify is not acknowledged yet.
+    pub under_way: bool,
+    /// When it was told of the last change that was timed, from the publishing: between these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<record::Told>,
+    /// The last notify that was acknowledged in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Record>,
+}
+
 /// Why a peer is a buddy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -112,6 +173,8 @@ pub enum Origin {
     Config,
     /// The home gave it, as a peer of our overlays.
     Roster,
+    /// Its presence is wanted, by a subscription of the control socket.
+    Subscription,
 }
 
 impl Agent {
@@ -133,6 +196,8 @@ impl Agent {
                 shed: self.batcher.shed(),
             },
             buddies: self.watcher.buddies().map(|(peer, _)| self.buddy_view(now, peer)).collect(),
+            subscriptions: self.subscriber.iter().map(|(peer, w)| self.subscription_view(now, peer, w)).collect(),
+            subscribers: self.subscriber_views(now),
             ledgers: self.pool.ledgers().into_iter().map(|(kind, ledger)| LedgerView { kind, ledger }).collect(),
             links: self.roster.links(),
             name: self.profile.name.clone(),
@@ -140,6 +205,40 @@ impl Agent {
             slept: self.sleep,
             moved: self.moved,
         }
+    }
+
+    fn subscription_view(&self, now: Moment, peer: PeerId, wanted: &Wanted) -> SubscriptionView {
+        let known = wanted.known.as_ref();
+        SubscriptionView {
+            peer,
+            name: self.roster.contact(peer).and_then(|c| c.name.clone()),
+            configured: self.configured.contains(&peer),
+            presence: known.map(|k| k.presence.clone()),
+            epoch: known.map(|k| k.epoch),
+            told_by: known.map(|k| k.path),
+            told_s: known.map(|k| seconds(now.since(k.at))),
+            // A home that is no longer asked concludes nothing.
+            liveness: wanted.liveness.filter(|_| *wanted.leg(Path::Home) == Leg::Active),
+            by_peer: LegView::of(wanted.leg(Path::Peer)),
+            by_home: LegView::of(wanted.leg(Path::Home)),
+        }
+    }
+
+    fn subscriber_views(&self, now: Moment) -> Vec<SubscriberView> {
+        let view = |(peer, s): (PeerId, &pams_shared::presence::Subscription)| {
+            let last = self.notified.get(&peer);
+            SubscriberView {
+                peer,
+                name: self.roster.contact(peer).and_then(|c| c.name.clone()),
+                state: s.standing().as_str(),
+                since_s: seconds(now.since(s.since)),
+                acked_s: s.acked_at.map(|at| seconds(now.since(at))),
+                under_way: s.is_under_way(),
+                told: last.and_then(Record::told),
+                last: last.cloned(),
+            }
+        };
+        self.publisher.of(self.me).map(view).collect()
     }
 
     fn buddy_view(&self, now: Moment, peer: PeerId) -> BuddyView {
@@ -151,6 +250,7 @@ impl Agent {
             name: contact.and_then(|c| c.name.clone()),
             origin: match contact {
                 Some(contact) if contact.configured => Origin::Config,
+                Some(contact) if !contact.given && contact.wanted => Origin::Subscription,
                 _ => Origin::Roster,
             },
             addresses: contact.map(|c| c.addresses.clone()).unwrap_or_default(),
@@ -166,6 +266,13 @@ impl Agent {
             clock_offset_ms: contact.and_then(|c| c.clock_offset_ms),
             last: self.last.get(&peer).cloned(),
         }
+    }
+}
+
+impl LegView {
+    fn of(leg: &Leg) -> Self {
+        let why = if let Leg::Refused(why, _) = leg { Some(why.clone()) } else { None };
+        Self { state: leg.as_str(), why }
     }
 }
 

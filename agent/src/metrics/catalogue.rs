@@ -11,7 +11,7 @@ use pams_shared::catalogue::{
     define::{ONE, by, counter, gauge, held, histogram, seconds},
 };
 
-const KINDS: &str = "2 kinds of the agent, later 64 with applications";
+const KINDS: &str = "3 kinds of the agent, later 64 with applications";
 const PEERS: &str = "buddies, up to metrics.per_peer_max";
 
 pams_shared::catalogue! {
@@ -26,13 +26,17 @@ pams_shared::catalogue! {
         "Answers that came after the deadline; the transactions stay aborted."));
     DUPLICATE = by(&["kind"], KINDS, counter("pams_agent_transactions_duplicate_total",
         "Answers that came again."));
-    REASONS = held(by(&["kind", "reason"], "2 kinds x 8 reasons", counter("pams_agent_transaction_reasons_total",
+    REASONS = held(by(&["kind", "reason"], "3 kinds x 8 reasons", counter("pams_agent_transaction_reasons_total",
         "Transactions that did not end well, by reason.")));
-    TOTAL = by(&["kind"], "2 kinds", histogram("pams_agent_transaction_seconds",
+    TOTAL = by(&["kind"], "3 kinds", histogram("pams_agent_transaction_seconds",
         "Time of good transactions from opening to closing."));
-    STAGE = by(&["kind", "stage"], "4 stages of pings, 1 of reports", histogram("pams_agent_stage_seconds",
+    STAGE = by(&["kind", "stage"], "4 stages of pings and notifies, 1 of reports", histogram("pams_agent_stage_seconds",
         "Time of good transactions by stage: queued until handed to the socket, network, remote_hold by the other side, local_wait until \
-         handled here. The stages of a ping add up to its total; what was not measured is not counted."));
+         handled here. The stages of a ping add up to its total; what was not measured is not counted. Those of a notify are \
+         taken at its stream and not at the socket."));
+    TOLD = by(&["bound"], "2", histogram("pams_agent_told_seconds",
+        "When subscribers were told of a change, from its publishing: after least and before most. What is between cannot be \
+         known from here."));
     LATE_SECONDS = by(&["kind"], "1 kind", histogram("pams_agent_late_seconds",
         "Time from opening to an answer that came after the deadline."));
 
@@ -52,6 +56,16 @@ pams_shared::catalogue! {
     DROPPED_SERIES = gauge("pams_agent_metrics_dropped_series",
         "Series of single buddies that are not shown because there are more buddies than metrics.per_peer_max.");
     CONNECTIONS = gauge("pams_agent_connections", "Connections with peers.");
+
+    // Subscriptions.
+    SUBSCRIPTIONS = by(&["path", "state"], "2 paths x 4 states", gauge("pams_agent_subscriptions",
+        "Peers whose presence is subscribed to, at the peer itself and at the home: waiting for contact, asked, active, refused."));
+    SUBSCRIBERS = by(&["state"], "3", gauge("pams_agent_subscribers",
+        "Peers that are told of our presence: active; silent, not acknowledging in time; away, without a connection for a moment."));
+    SUBSCRIBERS_LOST = held(counter("pams_agent_subscribers_lost_total",
+        "Subscribers that did not acknowledge in time, or lost their connection and did not come back; no goodbye is needed."));
+    SKIPPED = held(counter("pams_agent_subscription_skipped_total",
+        "Changes of others' presence that were not told here, as a newer one was told in their place."));
 
     // Presence, and the home.
     STATUS = by(&["status"], "4", gauge("pams_agent_presence_status", "1 for the status that this peer publishes, else 0."));
@@ -75,8 +89,8 @@ pams_shared::catalogue! {
         "What an operator may want to know of, by what it is.")));
     REJECTED = held(by(&["reason"], "7 reasons", counter("pams_agent_frames_rejected_total",
         "Frames that were refused; unknown_kind are those of newer versions.")));
-    DROPPED = held(by(&["consumer"], "3 consumers", counter("pams_agent_records_dropped_total",
-        "Records that a consumer was too slow for.")));
+    DROPPED = held(by(&["consumer"], "4 consumers", counter("pams_agent_records_dropped_total",
+        "Records that a consumer was too slow for; events are what subscriptions told.")));
     PANICS = held(counter("pams_agent_task_panics_total", "Tasks that ended by a bug; each lost one connection or request."));
 
     // The socket.

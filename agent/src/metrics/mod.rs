@@ -21,7 +21,9 @@ use pams_shared::{
 };
 
 pub use catalogue::CATALOGUE;
-use catalogue::{DROPPED, LATE_SECONDS, NOTICES, PANICS, REASONS, REJECTED, STAGE, TOTAL};
+use catalogue::{
+    DROPPED, LATE_SECONDS, NOTICES, PANICS, REASONS, REJECTED, SKIPPED, STAGE, SUBSCRIBERS_LOST, TOLD, TOTAL,
+};
 
 use crate::{
     consumer::csv::Progress,
@@ -31,7 +33,7 @@ use crate::{
 /// Labels of rejected frames beside [`FrameError::LABELS`]: well formed but out of place, a Hello that was refused, and whatever a newer part of the program calls it.
 const REJECTED_ELSE: [&str; 3] = ["misplaced", "hello", OTHER];
 /// Consumers of records that have a queue of their own.
-const CONSUMERS: [&str; 3] = ["csv", "tap", OTHER];
+const CONSUMERS: [&str; 4] = ["csv", "events", "tap", OTHER];
 const OTHER: &str = "other";
 /// Those of [`Reason::ALL`] that an agent can give: a crash is booked by the home.
 const REASONS_HERE: [Reason; 8] = [
@@ -45,7 +47,8 @@ const REASONS_HERE: [Reason; 8] = [
     Reason::Stalled,
 ];
 /// What is observed of each kind: the acknowledgement of a report has no stamps of its own.
-const STAGES: [(Kind, &[Stage]); 2] = [(Kind::Ping, &Stage::EXCHANGE), (Kind::Report, &[Stage::Queued])];
+const STAGES: [(Kind, &[Stage]); 3] =
+    [(Kind::Ping, &Stage::EXCHANGE), (Kind::Notify, &Stage::EXCHANGE), (Kind::Report, &[Stage::Queued])];
 
 /// One agent's metrics. Share it in an `Arc`; all methods take `&self` and cost well under a microsecond but for
 /// [`Metrics::render`] and [`Metrics::upkeep`].
@@ -78,6 +81,10 @@ struct Held {
     dropped: Counters,
     panics: Counter,
     late: Histogram,
+    told_least: Histogram,
+    told_most: Histogram,
+    subscribers_lost: Counter,
+    skipped: Counter,
     kinds: Vec<KindHeld>,
 }
 
@@ -116,6 +123,10 @@ impl Metrics {
         if let Some(ns) = record.total_ns {
             held.total.record(Duration::from_nanos(ns));
         }
+        if let Some(told) = record.told() {
+            self.held.told_least.record(Duration::from_nanos(told.least_ns));
+            self.held.told_most.record(Duration::from_nanos(told.most_ns));
+        }
         for (stage, histogram) in &held.stages {
             if let Some(ns) = record.stages.get(*stage) {
                 histogram.record(Duration::from_nanos(ns));
@@ -127,6 +138,8 @@ impl Metrics {
         self.held.notices.count(notice.label());
         match notice {
             Notice::Late { total_ns, .. } => self.held.late.record(Duration::from_nanos(*total_ns)),
+            Notice::SubscriberLost { .. } => self.held.subscribers_lost.increment(1),
+            Notice::NotifyGap { skipped, .. } => self.held.skipped.increment(*skipped),
             Notice::FrameRejected { label, .. } => self.held.rejected.count(label),
             _ => {}
         }
@@ -177,6 +190,10 @@ impl Held {
             dropped: counters(&DROPPED, &mut CONSUMERS.into_iter()),
             panics: counter(recorder, &PANICS, &[]),
             late: histogram(recorder, &LATE_SECONDS, &[Kind::Ping.as_str()]),
+            told_least: histogram(recorder, &TOLD, &["least"]),
+            told_most: histogram(recorder, &TOLD, &["most"]),
+            subscribers_lost: counter(recorder, &SUBSCRIBERS_LOST, &[]),
+            skipped: counter(recorder, &SKIPPED, &[]),
             kinds: STAGES.iter().map(kind).collect(),
         }
     }

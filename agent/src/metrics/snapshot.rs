@@ -5,19 +5,21 @@ use std::time::Duration;
 use pams_shared::{
     catalogue::Metric,
     expo::{Expo, Number},
+    presence::{Leg, Path, Standing},
     process::{self, Families},
     record::{Ledger, Outcome, Stage},
     status::{Liveness, Status},
 };
 
 use super::{Extras, catalogue as c};
-use crate::core::{BuddyView, View};
+use crate::core::{BuddyView, SubscriptionView, View};
 
 pub(super) fn write(view: &View, extras: &Extras, per_peer_max: usize) -> Expo {
     let mut expo = Expo::new();
     ledgers(&mut expo, view);
     buddies(&mut expo, view);
     single_buddies(&mut expo, &view.buddies, per_peer_max);
+    subscriptions(&mut expo, view);
     home(&mut expo, view, extras);
     csv(&mut expo, extras);
     traffic(&mut expo, extras);
@@ -117,6 +119,21 @@ fn by_buddy<N: Number>(
         if let Some(value) = of(b) {
             family.sample(&[&b.peer, b.name], value);
         }
+    }
+}
+
+fn subscriptions(expo: &mut Expo, view: &View) {
+    let mut family = expo.family(&c::SUBSCRIPTIONS);
+    for path in Path::ALL {
+        let leg = |s: &SubscriptionView| if path == Path::Peer { s.by_peer.state } else { s.by_home.state };
+        for state in Leg::NAMES {
+            let count = view.subscriptions.iter().filter(|s| leg(s) == state).count();
+            family.sample(&[path.as_str(), state], count);
+        }
+    }
+    let mut family = expo.family(&c::SUBSCRIBERS);
+    for state in Standing::ALL.map(Standing::as_str) {
+        family.sample(&[state], view.subscribers.iter().filter(|s| s.state == state).count());
     }
 }
 

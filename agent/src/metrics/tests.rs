@@ -53,11 +53,15 @@ fn what_never_happened_shows_0_and_what_was_not_measured_nothing() {
     }
     for (name, series) in [
         ("pams_agent_frames_rejected_total", 7),
-        ("pams_agent_transaction_reasons_total", 16),
-        ("pams_agent_transaction_seconds_count", 2),
-        ("pams_agent_stage_seconds_count", 5),
+        ("pams_agent_transaction_reasons_total", 24),
+        ("pams_agent_transaction_seconds_count", 3),
+        ("pams_agent_stage_seconds_count", 9),
+        ("pams_agent_told_seconds_count", 2),
+        ("pams_agent_subscriptions", 8),
+        ("pams_agent_subscribers", 3),
+        ("pams_agent_subscribers_lost_total", 1),
         ("pams_agent_late_seconds_count", 1),
-        ("pams_agent_records_dropped_total", 3),
+        ("pams_agent_records_dropped_total", 4),
         ("pams_agent_task_panics_total", 1),
         ("pams_agent_buddies", 5),
     ] {
@@ -81,6 +85,9 @@ fn records_and_notices_are_counted_and_timed() {
     for label in ["oversized", "hello", "from the future"] {
         metrics.notice(&Notice::FrameRejected { from: None, label });
     }
+    metrics.record(&sample::notified(b));
+    metrics.notice(&Notice::SubscriberLost { peer: b });
+    metrics.notice(&Notice::NotifyGap { peer: b, skipped: 4 });
     metrics.dropped("tap", 1);
     metrics.panicked();
     metrics.upkeep();
@@ -99,6 +106,13 @@ fn records_and_notices_are_counted_and_timed() {
         ("frames_rejected_total", &[("reason", "other")], 1.0),
         ("records_dropped_total", &[("consumer", "tap")], 1.0),
         ("task_panics_total", &[], 1.0),
+        ("told_seconds_sum", &[("bound", "least")], 0.005),
+        ("told_seconds_sum", &[("bound", "most")], 0.048),
+        ("subscribers_lost_total", &[], 1.0),
+        ("subscription_skipped_total", &[], 4.0),
+        ("subscriptions", &[("path", "peer"), ("state", "active")], 1.0),
+        ("subscriptions", &[("path", "home"), ("state", "refused")], 1.0),
+        ("subscribers", &[("state", "active")], 1.0),
     ] {
         assert_eq!(s.value(&format!("pams_agent_{name}"), labels), Some(expected), "{name} {labels:?}");
     }

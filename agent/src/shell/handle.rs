@@ -10,6 +10,7 @@ use pams_shared::{
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use super::events::Events;
 use crate::{config::Config, core::View};
 
 /// Requests that may wait for the loop; beyond, callers wait in turn.
@@ -45,6 +46,21 @@ pub(crate) enum Request {
     Reconfigure {
         config: Box<Config>,
         answer: oneshot::Sender<()>,
+    },
+    /// `Ok(true)`: it was not subscribed to before.
+    Subscribe {
+        peer: PeerId,
+        answer: oneshot::Sender<Result<bool, Why>>,
+    },
+    /// Whether it was subscribed to.
+    Unsubscribe {
+        peer: PeerId,
+        answer: oneshot::Sender<bool>,
+    },
+    /// `None`: too many listen.
+    Listen {
+        peer: Option<PeerId>,
+        answer: oneshot::Sender<Option<Events>>,
     },
     FetchFromHome {
         peer: PeerId,
@@ -94,6 +110,23 @@ impl Handle {
     /// Goes on with another configuration, as far as a running agent can: it does not listen elsewhere, nor move its data.
     pub async fn reconfigure(&self, config: Config) -> Result<(), Ended> {
         self.ask(|answer| Request::Reconfigure { config: Box::new(config), answer }).await
+    }
+
+    /// Subscribes to a peer's presence, as a buddy with `subscribe = true`, until the agent ends. `Ok(false)`: it is subscribed to
+    /// already. [`listen`](Self::listen) first, and nothing is missed. An error: a bound is reached, or it is our own peer.
+    pub async fn subscribe(&self, peer: PeerId) -> Result<Result<bool, Why>, Ended> {
+        self.ask(|answer| Request::Subscribe { peer, answer }).await
+    }
+
+    /// Ends a subscription; whether there was one.
+    pub async fn unsubscribe(&self, peer: PeerId) -> Result<bool, Ended> {
+        self.ask(|answer| Request::Unsubscribe { peer, answer }).await
+    }
+
+    /// All that subscriptions tell from now on, of one peer or of all. `None`: [`LISTENERS_MAX`](super::events::LISTENERS_MAX)
+    /// listen already.
+    pub async fn listen(&self, peer: Option<PeerId>) -> Result<Option<Events>, Ended> {
+        self.ask(|answer| Request::Listen { peer, answer }).await
     }
 
     /// Asks the peer itself for its entry, calling it if need be, else the home.

@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod cluster;
 mod credentials;
+pub mod events;
 pub mod handle;
 pub mod interfaces;
 mod join;
@@ -14,6 +15,7 @@ mod link;
 pub mod local;
 pub mod reload;
 mod start;
+mod told;
 mod uplink;
 mod whole;
 
@@ -27,9 +29,10 @@ use std::{
 
 use pams_shared::{
     clock::Clock,
-    frame::{Entry, close},
-    id::{Order, PeerId},
+    frame::{Entry, NotifyAck, SubscribeAck, close},
+    id::Order,
     moment::Moment,
+    presence::{Ask, Path},
     pulse::{BEAT, Pulse},
     record::{Reason, Record, Why},
     socket::Sent,
@@ -46,6 +49,7 @@ use crate::{
     core::{Agent, Command, HomeInput, Input, Notice, Output},
     metrics::Metrics,
 };
+use events::Listeners;
 use handle::Request;
 use link::{GOODBYE, LinkEvent, Links};
 pub use start::{Options, Ready, Running, run, start};
@@ -85,6 +89,9 @@ struct Shell {
     moves: mpsc::Receiver<interfaces::Moved>,
     place: Place,
     asked: HashMap<u64, oneshot::Sender<Result<Record, Why>>>,
+    /// Who waits for the answer to the input at hand; the core gives it in the same drain.
+    asker: Option<Asker>,
+    listeners: Listeners,
     token: u64,
     leaving: bool,
 }
@@ -99,6 +106,12 @@ struct Place {
     found: Vec<SocketAddr>,
     /// The configuration names addresses; what is found out does not matter.
     advertised: bool,
+}
+
+/// Who waits for what came on a stream to be answered.
+enum Asker {
+    Subscribe(oneshot::Sender<SubscribeAck>),
+    Notify(oneshot::Sender<NotifyAck>),
 }
 
 impl Shell {
@@ -162,6 +175,13 @@ impl Shell {
         self.drain();
     }
 
+    /// As [`handle`](Self::handle), for what somebody on a stream waits to be answered.
+    fn answer(&mut self, input: Input, asker: Asker) {
+        self.asker = Some(asker);
+        self.handle(input);
+        self.asker = None;
+    }
+
     fn link_event(&mut self, event: LinkEvent) {
         let input = match event {
             LinkEvent::Pong { from, pong, arrived, path_rtt_ns } => {
@@ -192,6 +212,16 @@ impl Shell {
                 let _ = answer.send(self.entry());
                 return;
             }
+            LinkEvent::AskedToTell { from, peer, answer } => {
+                return self.answer(Input::Subscribe { from, peer, question: 0 }, Asker::Subscribe(answer));
+            }
+            LinkEvent::AskedToBeQuiet { from } => Input::Unsubscribe { from },
+            LinkEvent::Subscribed { ask, answer } => Input::Subscribed { ask, answer },
+            LinkEvent::NotifyLeft { correlator, at } => Input::Sent { correlator, at },
+            LinkEvent::NotifyAck { from, ack, arrived } => Input::NotifyAck { from, ack, arrived },
+            LinkEvent::Notify { from, notify, arrived, answer } => {
+                return self.answer(Input::Notify { from: Some(from), notify, arrived }, Asker::Notify(answer));
+            }
         };
         self.handle(input);
     }
@@ -211,6 +241,10 @@ impl Shell {
             UplinkEvent::Written { batch } => HomeInput::Written { batch },
             UplinkEvent::Acked(ack) => HomeInput::Acked(ack),
             UplinkEvent::Roster(roster) => HomeInput::Roster(roster),
+            UplinkEvent::Subscribed { ask, answer } => return self.handle(Input::Subscribed { ask, answer }),
+            UplinkEvent::Notify { notify, arrived, answer } => {
+                return self.answer(Input::Notify { from: None, notify, arrived }, Asker::Notify(answer));
+            }
             UplinkEvent::Resolved { peer, found } => return self.handle(Input::Resolved { peer, found }),
             UplinkEvent::Rejected { label } => return self.handle(Input::FrameRejected { from: None, label }),
             UplinkEvent::Renewed => return tracing::info!("certificate renewed"),
@@ -236,6 +270,22 @@ impl Shell {
                 self.reconfigure(*config);
                 let _ = answer.send(());
             }
+            Request::Subscribe { peer, answer } => {
+                let verdict = self.core.can_subscribe(peer);
+                let new = !self.core.is_subscribed(peer);
+                if verdict.is_ok() {
+                    self.handle(Input::Command(Command::Subscribe { peer }));
+                }
+                let _ = answer.send(verdict.map(|()| new));
+            }
+            Request::Unsubscribe { peer, answer } => {
+                let was = self.core.is_subscribed(peer);
+                self.handle(Input::Command(Command::Unsubscribe { peer }));
+                let _ = answer.send(was);
+            }
+            Request::Listen { peer, answer } => {
+                let _ = answer.send(self.listeners.add(peer));
+            }
             Request::FetchDirect { peer, answer } => self.links.fetch(peer, answer),
             Request::FetchFromHome { peer, answer } => self.ask_home(UplinkRequest::Fetch { peer, answer }),
         }
@@ -257,6 +307,21 @@ impl Shell {
                 Output::Report(report) => self.ask_home(UplinkRequest::Report(report)),
                 Output::HangUp { peer } => self.links.hang_up(peer),
                 Output::Rejoin { why } => self.ask_home(UplinkRequest::Rejoin(why)),
+                Output::AskToSubscribe(ask) => self.ask_to_subscribe(ask),
+                Output::Unsubscribe { path: Path::Peer, peer } => self.links.unsubscribe(peer),
+                Output::Unsubscribe { path: Path::Home, peer } => self.ask_home(UplinkRequest::Unsubscribe { peer }),
+                Output::AnswerSubscribe { ack, .. } => {
+                    if let Some(Asker::Subscribe(answer)) = self.asker.take() {
+                        let _ = answer.send(ack);
+                    }
+                }
+                Output::SendNotify { peer, notify } => self.links.notify(peer, notify),
+                Output::AckNotify(ack) => {
+                    if let Some(Asker::Notify(answer)) = self.asker.take() {
+                        let _ = answer.send(ack);
+                    }
+                }
+                Output::Told(told) => self.metrics.dropped("events", self.listeners.tell(&told) as u64),
                 Output::Record(record) => self.consumers.take(&record),
                 Output::Pinged { token, result } => {
                     if let Some(answer) = self.asked.remove(&token) {
@@ -272,7 +337,18 @@ impl Shell {
 
     fn notice(&self, notice: &Notice) {
         self.metrics.notice(notice);
-        log(notice);
+        told::log(notice);
+    }
+
+    fn ask_to_subscribe(&mut self, ask: Ask) {
+        match ask.path {
+            Path::Home => self.ask_home(UplinkRequest::Subscribe(ask)),
+            Path::Peer => {
+                if let Err(why) = self.links.subscribe(ask) {
+                    self.core.handle(Clock.now(), Input::Subscribed { ask, answer: Err(why) });
+                }
+            }
+        }
     }
 
     /// The uplink's queue is longer than all that the core and the handle let be under way, so it is full only when the
@@ -280,10 +356,14 @@ impl Shell {
     fn ask_home(&mut self, request: UplinkRequest) {
         if let Err(mpsc::error::TrySendError::Full(request) | mpsc::error::TrySendError::Closed(request)) =
             self.uplink.try_send(request)
-            && let UplinkRequest::Resolve { peer } = request
         {
             let why = Why::new(Reason::NotSent, "the home can not be asked just now");
-            self.core.handle(Clock.now(), Input::Resolved { peer, found: Err(why) });
+            let input = match request {
+                UplinkRequest::Resolve { peer } => Input::Resolved { peer, found: Err(why) },
+                UplinkRequest::Subscribe(ask) => Input::Subscribed { ask, answer: Err(why) },
+                _ => return,
+            };
+            self.core.handle(Clock.now(), input);
         }
     }
 
@@ -304,6 +384,7 @@ impl Shell {
     fn upkeep(&mut self) {
         self.tell_supervisor();
         self.metrics.upkeep();
+        self.listeners.upkeep();
         for _ in 0..self.links.reap() {
             self.metrics.panicked();
             tracing::error!("a connection's task panicked; the connection is lost, the agent goes on");
@@ -352,40 +433,6 @@ async fn give_way() {
         Poll::Pending
     })
     .await;
-}
-
-/// error: data lost or a bug; warn: unexpected but recovered; info: a change an operator cares about; debug: the rest.
-fn log(notice: &Notice) {
-    use tracing::{debug, info, warn};
-    let who = |p: &Option<PeerId>| p.map_or_else(|| "-".to_owned(), |p| p.to_string());
-    match notice {
-        Notice::Liveness { peer, to, .. } => info!(%peer, liveness = to.as_str(), "buddy"),
-        Notice::Status { peer, to, .. } => info!(%peer, status = to.as_str(), "buddy"),
-        Notice::HomeUp { server } => info!(%server, "home connected"),
-        Notice::HomeDown { why } => warn!(reason = why.reason.as_str(), why = why.text, "no home"),
-        Notice::Shed { records } => warn!(records, "backlog full: oldest records dropped"),
-        Notice::ClockOffset { who, ms } => warn!(%who, offset_ms = ms, "its clock and ours differ: check NTP on both"),
-        Notice::Slept { gap, suspended } => {
-            let who = if *suspended { "the host was suspended" } else { "the agent did not run for a while" };
-            warn!(?gap, "{who}: silence before now says nothing");
-        }
-        Notice::Moved { addresses } => info!(?addresses, "the host's addresses changed"),
-        Notice::RosterCame { peers, over: 0 } => info!(peers, "the home says whom to watch"),
-        Notice::RosterCame { peers, over } => warn!(peers, over, "the home gave more buddies than limits.roster"),
-        Notice::RosterNamesSelf => warn!("the roster names this very peer; that line is ignored"),
-        Notice::PoolFull { peer } => warn!(%peer, "ping not opened: too many transactions in flight"),
-        Notice::AnswersOverrun { peer } => warn!(%peer, "ping not answered: too many answers wait"),
-        // Whoever sends could fill the log with these; they are counted.
-        Notice::FrameRejected { from, label } => debug!(from = who(from), reason = label, "frame rejected"),
-        Notice::SilentCaller => debug!("a caller said no hello in time"),
-        Notice::CallRefused => debug!("call refused: too many at once"),
-        Notice::LinkUp { peer } => debug!(%peer, "connected"),
-        Notice::LinkDown { peer, why } => debug!(%peer, reason = why.reason.as_str(), why = why.text, "disconnected"),
-        Notice::DialFailed { peer, why } => debug!(%peer, reason = why.reason.as_str(), why = why.text, "not reached"),
-        Notice::Late { peer, total_ns } => debug!(%peer, total_ns, "late pong"),
-        Notice::Duplicate { peer } => debug!(%peer, "duplicate pong"),
-        Notice::UnknownCorrelator { peer } => debug!(%peer, "pong with an unknown correlator"),
-    }
 }
 
 #[cfg(test)]

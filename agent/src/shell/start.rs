@@ -266,6 +266,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
         moves,
         place: Place { homes, token_homes, found, advertised: !config.advertise.is_empty() },
         asked: Default::default(),
+        asker: None,
+        listeners: Default::default(),
         token: 0,
         leaving: false,
     };

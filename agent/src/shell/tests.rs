@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
-use pams_shared::{expo, frame::FrameError};
+use pams_shared::{expo, frame::FrameError, id::PeerId};
 use tokio::task::JoinSet;
 
 use super::{
@@ -129,6 +129,8 @@ fn shell(
         consumers: Consumers::new(metrics, None, None),
         keep: keep::Keep::start(cluster.folder.path(), tasks),
         asked: HashMap::new(),
+        asker: None,
+        listeners: Listeners::default(),
         token: 0,
         leaving: false,
     };

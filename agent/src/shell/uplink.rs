@@ -5,9 +5,14 @@ use std::{collections::BTreeSet, future::pending, sync::Arc, time::Duration};
 
 use pams_shared::{
     clock::Clock,
-    frame::{self, Entry, Frame, Hello, Profile, Report, ReportAck, Role, Roster, Terms, close},
+    frame::{
+        self, Entry, Frame, Hello, News, Notify, NotifyAck, Profile, Report, ReportAck, Role, Roster, Terms,
+        capability, close,
+    },
     id::{Minter, PeerId, ServerId},
     identity::{self, Subject},
+    moment::Moment,
+    presence::Ask,
     quic::{self, StreamError},
     record::{Reason, Why},
     socket::Socket,
@@ -22,7 +27,7 @@ use tokio::{
 use super::{
     credentials::Credentials,
     journey::Journey,
-    link::{GOODBYE, Me, offset},
+    link::{GOODBYE, Me, offset, subscribe},
 };
 use crate::core::Trying;
 
@@ -43,15 +48,40 @@ pub const REQUESTS_MAX: usize = 256;
 /// What the home's connection tells the loop.
 #[derive(Debug)]
 pub enum UplinkEvent {
-    Reached { server: ServerId },
-    Up { terms: Terms, observed: Option<String>, clock_offset_ms: i64 },
-    Down { why: Why },
+    Reached {
+        server: ServerId,
+    },
+    Up {
+        terms: Terms,
+        observed: Option<String>,
+        clock_offset_ms: i64,
+    },
+    Down {
+        why: Why,
+    },
     Trying(Trying),
-    Written { batch: u64 },
+    Written {
+        batch: u64,
+    },
     Acked(ReportAck),
     Roster(Roster),
-    Resolved { peer: PeerId, found: Result<Vec<String>, Why> },
-    Rejected { label: &'static str },
+    Subscribed {
+        ask: Ask,
+        answer: Result<Option<News>, Why>,
+    },
+    /// The home tells of a peer; the next thing is read when this is answered.
+    Notify {
+        notify: Notify,
+        arrived: Moment,
+        answer: oneshot::Sender<NotifyAck>,
+    },
+    Resolved {
+        peer: PeerId,
+        found: Result<Vec<String>, Why>,
+    },
+    Rejected {
+        label: &'static str,
+    },
     Renewed,
 }
 
@@ -75,6 +105,11 @@ pub enum UplinkRequest {
     Rejoin(Why),
     /// Servers to try from now on, one at least. The present one is left only if it is not among them.
     Homes(Vec<String>),
+    /// Be told of a peer. Answered by [`UplinkEvent::Subscribed`], unless the connection ends before.
+    Subscribe(Ask),
+    Unsubscribe {
+        peer: PeerId,
+    },
     /// Say goodbye when all is written, and end.
     Goodbye,
 }
@@ -118,6 +153,8 @@ struct Asked {
     tasks: JoinSet<Option<UplinkEvent>>,
     /// Those whose addresses are asked for.
     peers: BTreeSet<PeerId>,
+    /// The home is of a version that knows subscriptions.
+    knows_subscriptions: bool,
 }
 
 impl Asked {
@@ -207,9 +244,9 @@ impl Uplink {
             }
         };
         match self.greet(&connection).await {
-            Ok((send, receive)) => {
+            Ok((streams, capabilities)) => {
                 self.met = true;
-                let end = self.session_on(address, &connection, send, receive).await;
+                let end = self.session_on(address, &connection, streams, capabilities).await;
                 // Two that take each other's place again and again do so less and less often.
                 if is_superseded(&connection) {
                     return lost(Reason::Refused, SUPERSEDED);
@@ -229,10 +266,11 @@ impl Uplink {
         &mut self,
         address: &str,
         connection: &Connection,
-        send: quinn::SendStream,
-        receive: quinn::RecvStream,
+        (send, receive): (quinn::SendStream, quinn::RecvStream),
+        capabilities: u64,
     ) -> End {
-        let mut asked = Asked::default();
+        let knows_subscriptions = capabilities & capability::SUBSCRIPTIONS != 0;
+        let mut asked = Asked { knows_subscriptions, ..Asked::default() };
         let end = self.work(address, connection, send, receive, &mut asked).await;
         match &end {
             End::Done => connection.close(close::GOODBYE.into(), GOODBYE),
@@ -254,7 +292,8 @@ impl Uplink {
     }
 
     /// Hello and its answer on the stream that reports will use.
-    async fn greet(&mut self, connection: &Connection) -> Result<(quinn::SendStream, quinn::RecvStream), End> {
+    /// The stream of the reports, and what the home can do.
+    async fn greet(&mut self, connection: &Connection) -> Result<((quinn::SendStream, quinn::RecvStream), u64), End> {
         let subject = connection.peer_identity().and_then(|id| Subject::of_peer(&*id).ok());
         let Some(subject) = subject.filter(|s| s.role == Role::Server) else {
             return Err(lost(Reason::Certificate, "what answers there is not a pams-server of this trust domain"));
@@ -290,7 +329,7 @@ impl Uplink {
         let Some(terms) = ack.terms else { return Err(lost(Reason::Refused, "the home named no terms")) };
         let observed = ack.observed.map(|a| a.to_string());
         self.tell(UplinkEvent::Up { terms, observed, clock_offset_ms: offset(ack.wall_ms) }).await?;
-        Ok((send, receive))
+        Ok(((send, receive), ack.capabilities))
     }
 
     async fn work(
@@ -329,6 +368,21 @@ impl Uplink {
                         let connection = connection.clone();
                         asked.peers.insert(peer);
                         asked.tasks.spawn(async move { Some(resolve(&connection, peer).await) });
+                    }
+                    Some(UplinkRequest::Subscribe(ask)) => {
+                        let (connection, knows) = (connection.clone(), asked.knows_subscriptions);
+                        asked.tasks.spawn(async move {
+                            let answer = if knows { subscribe(&connection, ask.peer).await } else { Err(too_old()) };
+                            Some(UplinkEvent::Subscribed { ask, answer })
+                        });
+                    }
+                    Some(UplinkRequest::Unsubscribe { peer }) => {
+                        let connection = connection.clone();
+                        asked.tasks.spawn(async move {
+                            // It ends without an answer.
+                            let _ = timeout(REQUEST_PATIENCE, quic::request(&connection, &Frame::Unsubscribe(peer))).await;
+                            None
+                        });
                     }
                     Some(UplinkRequest::Greet { .. }) => {}
                     Some(UplinkRequest::Rejoin(why)) => return End::Again(why),
@@ -383,7 +437,10 @@ impl Uplink {
                 let _ = self.events.send(UplinkEvent::Resolved { peer, found: Err(why.clone()) }).await;
             }
             UplinkRequest::Homes(homes) => self.homes = homes,
-            UplinkRequest::Greet { .. }
+            // Subscriptions begin anew with the next connection.
+            UplinkRequest::Subscribe(_)
+            | UplinkRequest::Unsubscribe { .. }
+            | UplinkRequest::Greet { .. }
             | UplinkRequest::Report(_)
             | UplinkRequest::Rejoin(_)
             | UplinkRequest::Goodbye => {}
@@ -418,10 +475,23 @@ async fn acknowledgements(mut receive: quinn::RecvStream, events: mpsc::Sender<U
 async fn pushes(connection: &Connection, events: mpsc::Sender<UplinkEvent>) -> End {
     loop {
         // Our half stays open as long as theirs.
-        let Ok((_answers, mut receive)) = connection.accept_bi().await else { return pending().await };
+        let Ok((mut answers, mut receive)) = connection.accept_bi().await else { return pending().await };
         loop {
             let event = match quic::read_frame(&mut receive).await {
                 Ok(Some(Frame::Roster(roster))) => UplinkEvent::Roster(roster),
+                Ok(Some(Frame::Notify(notify))) => {
+                    let (answer, ack) = oneshot::channel();
+                    let event = UplinkEvent::Notify { notify, arrived: Clock.now(), answer };
+                    if events.send(event).await.is_err() {
+                        return pending().await;
+                    }
+                    if let Ok(ack) = ack.await
+                        && quic::write_frame(&mut answers, &Frame::NotifyAck(ack)).await.is_err()
+                    {
+                        break;
+                    }
+                    continue;
+                }
                 Ok(Some(_)) => UplinkEvent::Rejected { label: "misplaced" },
                 Err(StreamError::Frame(error @ frame::FrameError::UnknownKind { .. })) => {
                     UplinkEvent::Rejected { label: error.label() }
@@ -476,6 +546,10 @@ async fn renew(connection: &Connection, credentials: &Credentials) -> Option<Upl
         Err(_) => tracing::warn!("the home did not answer the renewal in time"),
     }
     None
+}
+
+fn too_old() -> Why {
+    Why::new(Reason::Refused, "the home is of a version that knows no subscriptions: update it")
 }
 
 /// Whether the home ended the connection because there is another one with our id.

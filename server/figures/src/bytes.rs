@@ -18,7 +18,7 @@ pub async fn measure() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let (server, token) = crowd::server(dir.path()).await?;
     let b = crowd::agent(dir.path(), "b", &token, Vec::new()).await?;
-    let buddy = Buddy { id: b.ready.peer, name: None, addresses: vec![b.ready.quic.into()] };
+    let buddy = Buddy { id: b.ready.peer, name: None, addresses: vec![b.ready.quic.into()], subscribe: false };
     let a = crowd::agent(dir.path(), "a", &token, vec![buddy]).await?;
     let mut tries = Vec::new();
     for _ in 0..TRIES {

@@ -31,8 +31,10 @@ pub async fn agent(buddies: usize, watch: Duration, bin: Option<&Path>) -> anyho
     for i in 0..buddies {
         company.push(crowd::agent(dir.path(), &format!("b{i}"), &token, Vec::new()).await?);
     }
-    let roster: Vec<Buddy> =
-        company.iter().map(|b| Buddy { id: b.ready.peer, name: None, addresses: vec![b.ready.quic.into()] }).collect();
+    let roster: Vec<Buddy> = company
+        .iter()
+        .map(|b| Buddy { id: b.ready.peer, name: None, addresses: vec![b.ready.quic.into()], subscribe: false })
+        .collect();
     let config = dir.path().join("agent.toml");
     std::fs::write(&config, roster_toml(&roster))?;
     let (data, socket) = (dir.path().join("measured"), dir.path().join("measured.sock"));

@@ -147,8 +147,12 @@ pub async fn company(dir: &Path, token: &str, agents: usize) -> anyhow::Result<(
     for i in 0..agents {
         all.push(crowd::agent(dir, &format!("b{i}"), token, Vec::new()).await?);
     }
-    let buddy =
-        |b: &pams_agent::shell::Running| Buddy { id: b.ready.peer, name: None, addresses: vec![b.ready.quic.into()] };
+    let buddy = |b: &pams_agent::shell::Running| Buddy {
+        id: b.ready.peer,
+        name: None,
+        addresses: vec![b.ready.quic.into()],
+        subscribe: false,
+    };
     println!("{}", serde_json::to_string(&all.iter().map(buddy).collect::<Vec<_>>())?);
     std::future::pending().await
 }

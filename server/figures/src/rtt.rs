@@ -36,7 +36,7 @@ pub async fn measure(rounds: usize, pings: usize) -> anyhow::Result<()> {
     let (_agent, line) = spawn(&myself()?, &["role", "agent", &other, &token]).await?;
     let (peer, at) = line.trim().split_once(' ').context("the other agent says its id and address")?;
     let peer: PeerId = peer.parse()?;
-    let buddy = Buddy { id: peer, name: None, addresses: vec![at.parse()?] };
+    let buddy = Buddy { id: peer, name: None, addresses: vec![at.parse()?], subscribe: false };
     let agent = crowd::agent(dir.path(), "self", &token, vec![buddy]).await?;
 
     println!("us, p50 of {pings} pings; back to back, and {} ms apart", GAP.as_millis());

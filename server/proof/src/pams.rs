@@ -150,7 +150,12 @@ impl Seat {
             http: Http::Off,
             ..Config::default()
         };
-        let buddy = Buddy { id: peer, name: Some(host.into()), addresses: vec![lab.at(host, AGENT_PORT).into()] };
+        let buddy = Buddy {
+            id: peer,
+            name: Some(host.into()),
+            addresses: vec![lab.at(host, AGENT_PORT).into()],
+            subscribe: false,
+        };
         let records = lab.dir.path().join(format!("{host}.records"));
         Ok(Self { peer, host, config, answer_after: Duration::ZERO, buddy, records })
     }

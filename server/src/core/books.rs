@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn kinds_beyond_the_bound_share_a_label_and_are_shed_per_peer() {
-        let (mut books, mut totals) = (Books::default(), Totals::new(3));
+        let (mut books, mut totals) = (Books::default(), Totals::new(4));
         let looks: Vec<_> = (0..KINDS_MAX as u64 + 2)
             .map(|i| {
                 (Kind::parse(&format!("app.k{i:02}")).unwrap(), Ledger { opened: 1, good: 1, ..Ledger::default() })
@@ -250,7 +250,16 @@ mod tests {
             .collect();
         assert_eq!(books.take(&looks, &mut totals).kinds_full, 2);
         let labels: Vec<_> = totals.iter().map(|(label, l)| (label, l.opened)).collect();
-        assert_eq!(labels, [("presence.ping", 0), ("pams.report", 0), ("app.k00", 1), (OTHER, KINDS_MAX as u64 - 1)]);
+        assert_eq!(
+            labels,
+            [
+                ("presence.ping", 0),
+                ("presence.notify", 0),
+                ("pams.report", 0),
+                ("app.k00", 1),
+                (OTHER, KINDS_MAX as u64 - 1)
+            ]
+        );
         assert_eq!(totals.label(&looks[0].0), "app.k00");
         assert_eq!(totals.label(&looks[1].0), OTHER);
     }

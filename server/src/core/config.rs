@@ -42,6 +42,12 @@ pub struct PamsConfig {
     pub views_per_watcher: usize,
     /// Views kept in all.
     pub views_total: usize,
+    /// Subscribers of one peer.
+    pub subscribers_per_peer: usize,
+    /// Peers that one agent subscribes to.
+    pub subscriptions_per_agent: usize,
+    /// Subscriptions in all (about 250 bytes each).
+    pub subscriptions_total: usize,
     /// Kinds of transactions that have a label of their own in the totals; the others are summed under `other`.
     pub kinds_max: usize,
     /// Time after the start in which a list of all peers is not given out, because the directory is in memory and the
@@ -70,6 +76,9 @@ impl Default for PamsConfig {
             events_max: 1_024,
             views_per_watcher: 1_024,
             views_total: 1_000_000,
+            subscribers_per_peer: 1_024,
+            subscriptions_per_agent: 1_024,
+            subscriptions_total: 1_000_000,
             kinds_max: 32,
             sd_grace: None,
             watchers: 10,

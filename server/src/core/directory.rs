@@ -117,6 +117,8 @@ pub(super) struct Directory {
     /// When to forget those that are gone or left; the first departed first.
     departures: BTreeSet<(Moment, PeerId)>,
     census: Census,
+    /// Those whose liveness or presence is another since the last look.
+    changed: Vec<PeerId>,
 }
 
 impl Directory {
@@ -126,6 +128,11 @@ impl Directory {
 
     pub fn departed(&self) -> usize {
         self.departures.len()
+    }
+
+    /// Takes those whose liveness or presence changed.
+    pub fn changed(&mut self) -> Vec<PeerId> {
+        std::mem::take(&mut self.changed)
     }
 
     pub fn census(&self) -> &Census {
@@ -156,6 +163,7 @@ impl Directory {
         let (liveness, status) = cell(&row);
         self.census[liveness][status] += 1;
         self.rows.insert(peer, Box::new(row));
+        self.changed.push(peer);
     }
 
     pub fn remove(&mut self, peer: PeerId) -> Option<Box<Row>> {
@@ -212,7 +220,11 @@ impl Directory {
     fn change(&mut self, peer: PeerId, change: impl FnOnce(&mut Row)) {
         let Some(row) = self.rows.get_mut(&peer) else { return };
         let (before, timer) = (cell(row), (row.departed(), row.timer));
+        let said = (row.liveness, row.version);
         change(row);
+        if said != (row.liveness, row.version) {
+            self.changed.push(peer);
+        }
         let (after, timer_after) = (cell(row), (row.departed(), row.timer));
         self.census[before.0][before.1] -= 1;
         self.census[after.0][after.1] += 1;

@@ -23,6 +23,7 @@ mod query;
 mod roster;
 mod scrape;
 mod session;
+mod subscriptions;
 pub mod view;
 mod witness;
 
@@ -36,9 +37,10 @@ use std::{
 };
 
 use pams_shared::{
-    frame::{Entry, Hello, Rejected, Report, ReportAck, Roster, Terms, close},
+    frame::{Entry, Hello, Notify, NotifyAck, Rejected, Report, ReportAck, Roster, SubscribeAck, Terms, close},
     id::PeerId,
     moment::Moment,
+    presence::Publisher,
     record::{Kind, Reason, Record},
     status::Liveness,
 };
@@ -50,6 +52,7 @@ pub use self::{
     notice::{Event, Notice, What},
     roster::{MEMBERSHIPS_MAX, RosterSummary},
     scrape::{Scrape, Unlisted},
+    subscriptions::Notifies,
 };
 
 /// Rows looked at by one call of `handle`: when a whole network goes silent, reports of the others still get their turn.
@@ -88,6 +91,20 @@ pub enum Input {
     Fetch {
         session: SessionId,
         peer: PeerId,
+    },
+    /// The session wants to be told of this peer; answered by [`Output::Subscribed`] in the same drain.
+    Subscribe {
+        session: SessionId,
+        peer: PeerId,
+    },
+    Unsubscribe {
+        session: SessionId,
+        peer: PeerId,
+    },
+    /// It has told its side what was pushed.
+    NotifyAck {
+        session: SessionId,
+        ack: NotifyAck,
     },
     Goodbye {
         session: SessionId,
@@ -145,6 +162,14 @@ pub enum Output {
         session: SessionId,
         entry: Option<Box<Entry>>,
     },
+    Subscribed {
+        session: SessionId,
+        ack: SubscribeAck,
+    },
+    /// A subscriber has told its side, so long after we took the change or concluded it.
+    NotifyAcked {
+        took: Duration,
+    },
     Forgot {
         peer: PeerId,
         answer: Forgot,
@@ -170,6 +195,8 @@ pub enum Output {
 pub enum Push {
     /// Replaces any before it.
     Roster(Roster),
+    /// Of each peer only the newest counts.
+    Notify(Notify),
 }
 
 /// What came of the wish to forget a peer.
@@ -194,6 +221,8 @@ pub enum Due {
     Forget(PeerId),
     /// Rosters are to be worked on, or told.
     Roster,
+    /// A subscriber is not told of any more.
+    Notify,
 }
 
 /// The engine.
@@ -211,6 +240,8 @@ pub struct Pams {
     rosters: Rosters,
     /// When rosters were last worked on.
     worked: Moment,
+    publisher: Publisher,
+    notifies: Notifies,
     totals: Totals,
     events: VecDeque<Event>,
     outputs: VecDeque<Output>,
@@ -226,6 +257,8 @@ impl Pams {
             totals: Totals::new(config.kinds_max),
             rosters: Rosters::new(config.watchers),
             worked: now,
+            publisher: Publisher::new(subscriptions::bounds(&config)),
+            notifies: Notifies::default(),
             config,
             started: now,
             draining: false,
@@ -253,8 +286,11 @@ impl Pams {
                 self.speaker(now, session);
             }
             Input::Fetch { session, peer } => self.fetch(now, session, peer),
+            Input::Subscribe { session, peer } => self.subscribe(now, session, peer),
+            Input::Unsubscribe { session, peer } => self.unsubscribe(now, session, peer),
+            Input::NotifyAck { session, ack } => self.notify_acked(now, session, ack),
             Input::Goodbye { session } => self.goodbye(now, session),
-            Input::Closed { session } => self.closed(session),
+            Input::Closed { session } => self.closed(now, session),
             Input::Forget { peer, force } => self.forget(now, peer, force),
             Input::Reconfigured(config) => self.reconfigured(now, *config),
             Input::Stalled { late } => self.stalled(now, late),
@@ -263,6 +299,7 @@ impl Pams {
         }
         self.look(now);
         self.work_rosters(now);
+        self.push(now);
     }
 
     /// What is to be done next, in order.
@@ -279,7 +316,8 @@ impl Pams {
         });
         let departure = self.directory.next_departure().map(|(at, peer)| (at, Due::Forget(peer)));
         let roster = self.roster_due().map(|(at, _)| (at, Due::Roster));
-        [look, departure, roster].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let notify = self.publisher.deadline().map(|at| (at, Due::Notify));
+        [look, departure, roster, notify].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Judges the rows that are due, and forgets those kept long enough.
@@ -392,6 +430,7 @@ impl Pams {
         self.abandon(peer, Reason::Crash);
         self.event(now, peer, What::Forgotten);
         self.witnesses.drop_watcher(peer);
+        self.subscriber_left(peer);
         let Some(row) = self.directory.remove(peer) else { return };
         self.place(now, peer);
         if let Some(session) = row.session {

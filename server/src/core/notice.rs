@@ -46,6 +46,10 @@ pub enum Notice {
     Evicted { peer: PeerId },
     /// Its ledger is dropped for good: if this epoch comes back, it is counted a second time.
     ForgottenForGood { peer: PeerId },
+    /// A subscriber did not acknowledge in time, or its session ended and it did not come back.
+    SubscriberLost { peer: PeerId },
+    /// A bound of subscriptions is reached, or the agent asked for itself.
+    SubscriptionRefused { peer: PeerId },
     /// We did not run for so long that the peers' silence says nothing: their time begins anew.
     Stalled { late: Duration },
 }
@@ -71,6 +75,8 @@ impl Notice {
             Notice::RecordsShed { .. } => "records_shed",
             Notice::Evicted { .. } => "evicted",
             Notice::ForgottenForGood { .. } => "forgotten_for_good",
+            Notice::SubscriberLost { .. } => "subscriber_lost",
+            Notice::SubscriptionRefused { .. } => "subscription_refused",
             Notice::Stalled { .. } => "stalled",
         }
     }
@@ -107,6 +113,8 @@ impl Notice {
         "records_shed",
         "evicted",
         "forgotten_for_good",
+        "subscriber_lost",
+        "subscription_refused",
         "stalled",
     ];
 }

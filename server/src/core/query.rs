@@ -133,6 +133,8 @@ impl Pams {
             records: self.records,
             records_shed: self.records_shed,
             views: self.witnesses.len() as u64,
+            subscriptions: self.subscriptions() as u64,
+            notifies: self.notifies(),
             forgotten: self.forgotten.len() as u64,
             outputs_shed: self.outputs_shed,
             rosters: self.rosters.summary(),

@@ -136,6 +136,7 @@ impl Pams {
         if let Some(old) = old {
             self.sessions.remove(&old);
             self.outputs.push_back(Output::Close { session: old, code: close::SUPERSEDED });
+            self.subscriber_down(now, peer);
             self.notice(Notice::Superseded { peer });
         }
         match was {
@@ -251,16 +252,18 @@ impl Pams {
         if self.directory.row(peer).is_some_and(|row| row.liveness != Liveness::Left) {
             self.abandon(peer, Reason::Shutdown);
             self.witnesses.drop_watcher(peer);
+            self.subscriber_left(peer);
             self.depart(now, peer, Liveness::Left, What::Left);
         }
     }
 
     /// A lost connection says nothing of the peer: its time runs on.
-    pub(super) fn closed(&mut self, session: SessionId) {
+    pub(super) fn closed(&mut self, now: Moment, session: SessionId) {
         if let Some(peer) = self.sessions.remove(&session)
             && let Some(row) = self.directory.row_mut(peer)
         {
             row.session = None;
+            self.subscriber_down(now, peer);
         }
     }
 }

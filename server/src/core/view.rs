@@ -14,7 +14,7 @@ use pams_shared::{
 };
 use serde::Serialize;
 
-use super::{Event, RosterSummary, Scrape, SessionId};
+use super::{Event, Notifies, RosterSummary, Scrape, SessionId};
 
 /// Most peers on a [`Page`].
 pub const PAGE_MAX: usize = 1_000;
@@ -193,6 +193,9 @@ pub struct Summary {
     pub records_shed: u64,
     /// Views of watchers that are kept.
     pub views: u64,
+    /// Pairs of a peer and an agent that is told of it.
+    pub subscriptions: u64,
+    pub notifies: Notifies,
     /// Forgotten peers whose ledger is still known.
     pub forgotten: u64,
     /// Records, events and notices that the shell did not fetch in time.

@@ -3,7 +3,7 @@
 //!
 //! Exceptions to the conventions of Prometheus, and why. `pams_server_process_*` carry our prefix and not `process_`, as
 //! agents and servers can live in one process and its numbers are no single one's. Histograms know the kinds
-//! presence.ping and other, whereas ledgers know each kind by its name: twenty series for each kind and stage would add up.
+//! presence.ping, presence.notify and other, whereas ledgers know each kind by its name: twenty series for each kind and stage would add up.
 
 use pams_shared::catalogue::{
     Metric,
@@ -25,14 +25,17 @@ pams_shared::catalogue! {
         "Answers that came after the deadline; the transactions stay aborted."));
     DUPLICATE = by(&["kind"], KINDS, counter("pams_server_transactions_duplicate_total",
         "Answers that came again."));
-    REASONS = held(by(&["kind", "reason"], "2 kinds x 9 reasons", counter("pams_server_transaction_reasons_total",
-        "Transactions that did not end well, by reason, where their record reached this server; kind is presence.ping \
-         or other.")));
-    TOTAL = by(&["kind"], "2 kinds", histogram("pams_server_transaction_seconds",
-        "Time of good transactions from opening to closing, from their records; kind is presence.ping or other."));
-    STAGE = by(&["kind", "stage"], "4 stages of pings, 6 of others", histogram("pams_server_stage_seconds",
+    REASONS = held(by(&["kind", "reason"], "3 kinds x 9 reasons", counter("pams_server_transaction_reasons_total",
+        "Transactions that did not end well, by reason, where their record reached this server; kind is presence.ping, \
+         presence.notify or other.")));
+    TOTAL = by(&["kind"], "3 kinds", histogram("pams_server_transaction_seconds",
+        "Time of good transactions from opening to closing, from their records; kind is presence.ping, presence.notify or other."));
+    STAGE = by(&["kind", "stage"], "4 stages of pings and notifies, 6 of others", histogram("pams_server_stage_seconds",
         "The same by stage: queued until handed to the socket, network, remote_hold by the other side, local_wait until \
          handled, run and blocked of applications. What was not measured is not counted."));
+    TOLD = by(&["bound"], "2", histogram("pams_server_told_seconds",
+        "When subscribers were told of a change by the peer itself, from its publishing, from records: after least and before most. \
+         What is between cannot be known."));
     RECORDS = counter("pams_server_records_total", "Records of transactions taken from reports, each counted once.");
     RECORDS_SHED = counter("pams_server_records_shed_total",
         "Records that agents dropped before they could report them; the ledger has their transactions all the same.");
@@ -66,6 +69,13 @@ pams_shared::catalogue! {
     ROSTER_CUT = by(&["reason"], "2", gauge("pams_server_roster_cut",
         "What rosters leave out: roster_max are pairs whose watcher's agent takes no more (limits.roster there), \
          memberships are overlays of a peer beyond 32."));
+    // Subscriptions.
+    SUBSCRIPTIONS = gauge("pams_server_subscriptions", "Pairs of a peer and an agent that this server tells of it.");
+    NOTIFIES = by(&["result"], "3", counter("pams_server_notifies_total",
+        "Changes of a peer that agents were told of: sent, acked, and lost because the subscription ended before."));
+    NOTIFY = held(histogram("pams_server_notify_seconds",
+        "Time from when this server took a change from a report, or concluded it, until the agent had told its side and said so. What \
+         came before, from publishing to the report, only the publishing agent could time."));
 
     // Joining, and connections.
     JOINS = held(by(&["result"], "issued and 11 refusals", counter("pams_server_joins_total",

@@ -27,7 +27,7 @@ use pams_shared::{
 };
 
 pub use catalogue::CATALOGUE;
-use catalogue::{EVENTS, HANDSHAKES, JOINS, NOTICES, PANICS, REASONS, REJECTED, RENEWALS, STAGE, TOTAL};
+use catalogue::{EVENTS, HANDSHAKES, JOINS, NOTICES, NOTIFY, PANICS, REASONS, REJECTED, RENEWALS, STAGE, TOLD, TOTAL};
 pub use snapshot::Snapshot;
 
 use crate::core::{Event, Notice, OTHER, What};
@@ -109,7 +109,11 @@ struct Held {
     handshakes: Counters,
     rejected: Counters,
     panics: Counter,
+    notify: Histogram,
+    told_least: Histogram,
+    told_most: Histogram,
     pings: KindHeld,
+    notified: KindHeld,
     others: KindHeld,
 }
 
@@ -147,6 +151,10 @@ impl Metrics {
         }
         if let Some(ns) = record.total_ns {
             held.total.record(Duration::from_nanos(ns));
+        }
+        if let Some(told) = record.told() {
+            self.held.told_least.record(Duration::from_nanos(told.least_ns));
+            self.held.told_most.record(Duration::from_nanos(told.most_ns));
         }
         for (stage, histogram) in &held.stages {
             if let Some(ns) = record.stages.get(*stage) {
@@ -187,6 +195,11 @@ impl Metrics {
     /// as `other`.
     pub fn frame_rejected(&self, label: &str) {
         self.held.rejected.count(label, 1);
+    }
+
+    /// An agent has told its side, so long after a change was taken or concluded.
+    pub fn notify_acked(&self, took: Duration) {
+        self.held.notify.record(took);
     }
 
     /// A task ended by a bug.
@@ -253,13 +266,21 @@ impl Held {
             handshakes: counters(&HANDSHAKES, &Handshake::ALL.map(|(_, label)| label)),
             rejected: counters(&REJECTED, &[&FrameError::LABELS[..], &REJECTED_ELSE].concat()),
             panics: counter(recorder, &PANICS, &[]),
+            notify: histogram(recorder, &NOTIFY, &[]),
+            told_least: histogram(recorder, &TOLD, &["least"]),
+            told_most: histogram(recorder, &TOLD, &["most"]),
             pings: kind(Kind::Ping.as_str(), &Stage::EXCHANGE),
+            notified: kind(Kind::Notify.as_str(), &Stage::EXCHANGE),
             others: kind(OTHER, &Stage::ALL),
         }
     }
 
     fn of(&self, kind: &Kind) -> &KindHeld {
-        if *kind == Kind::Ping { &self.pings } else { &self.others }
+        match kind {
+            Kind::Ping => &self.pings,
+            Kind::Notify => &self.notified,
+            _ => &self.others,
+        }
     }
 }
 

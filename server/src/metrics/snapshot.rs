@@ -77,6 +77,7 @@ pub(super) fn write(snapshot: &Snapshot, extras: &Extras) -> Expo {
     peers(&mut expo, &snapshot.summary);
     rosters(&mut expo, &snapshot.summary.rosters);
     single_peers(&mut expo, snapshot);
+    subscriptions(&mut expo, &snapshot.summary);
     certificates(&mut expo, extras);
     traffic(&mut expo, extras);
     program(&mut expo, extras);
@@ -149,6 +150,12 @@ fn single_peers(expo: &mut Expo, snapshot: &Snapshot) {
     }
     let all: u64 = snapshot.summary.peers.iter().map(|(_, n)| n).sum();
     expo.family(&c::DROPPED_PEERS).sample(&[], all.saturating_sub(shown.len() as u64));
+}
+
+fn subscriptions(expo: &mut Expo, summary: &Summary) {
+    expo.family(&c::SUBSCRIPTIONS).sample(&[], summary.subscriptions);
+    let n = &summary.notifies;
+    expo.family(&c::NOTIFIES).sample(&["sent"], n.sent).sample(&["acked"], n.acked).sample(&["lost"], n.lost);
 }
 
 fn certificates(expo: &mut Expo, extras: &Extras) {

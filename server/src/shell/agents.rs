@@ -13,7 +13,10 @@ use std::{
 
 use pams_shared::{
     clock::Clock,
-    frame::{Entry, Frame, Hello, HelloAck, Rejected, Rejection, Report, ReportAck, Role, Terms, capability, close},
+    frame::{
+        Entry, Frame, Hello, HelloAck, NotifyAck, Rejected, Rejection, Report, ReportAck, Role, SubscribeAck, Terms,
+        capability, close,
+    },
     id::PeerId,
     identity::Subject,
     quic,
@@ -59,6 +62,19 @@ pub enum Event {
         session: SessionId,
         peer: PeerId,
         answer: oneshot::Sender<Option<Box<Entry>>>,
+    },
+    Subscribe {
+        session: SessionId,
+        peer: PeerId,
+        answer: oneshot::Sender<SubscribeAck>,
+    },
+    Unsubscribe {
+        session: SessionId,
+        peer: PeerId,
+    },
+    NotifyAck {
+        session: SessionId,
+        ack: NotifyAck,
     },
     Heard {
         session: SessionId,
@@ -118,7 +134,7 @@ async fn greet(
     let ack = Frame::HelloAck(HelloAck {
         software: door.software.to_owned(),
         epoch: door.generation,
-        capabilities: capability::ROSTERS,
+        capabilities: capability::SUBSCRIPTIONS | capability::ROSTERS,
         wall_ms: Clock.now().wall_ms(),
         observed: Some(observed(connection)),
         verdict: verdict.as_ref().map(|_| ()).map_err(Clone::clone),
@@ -263,11 +279,12 @@ async fn pushes(door: &Door, connection: &Connection, session: SessionId, outbox
     }
 }
 
-/// Reads what comes back on the push stream: nothing is known that does.
+/// Reads what comes back on the push stream: that the agent has told its side.
 async fn answers(door: &Door, session: SessionId, mut receive: RecvStream) -> End {
     loop {
         let step = match quic::read_frame(&mut receive).await {
-            Ok(Some(_)) => Err(door.misplaced("a roster is not answered")),
+            Ok(Some(Frame::NotifyAck(ack))) => tell(door, Event::NotifyAck { session, ack }).await,
+            Ok(Some(_)) => Err(door.misplaced("only NotifyAck answers what is pushed")),
             Ok(None) => return pending().await,
             Err(error) => match door.unread(&error) {
                 Unread::Skipped => tell(door, Event::Heard { session }).await,
@@ -309,11 +326,21 @@ async fn question(
             tell(door, Event::Fetch { session, peer, answer }).await?;
             Frame::FetchAck(entry.await.map_err(|_| End::DONE)?)
         }
+        Ok(Some(Frame::Subscribe(peer))) => {
+            let (answer, ack) = oneshot::channel();
+            tell(door, Event::Subscribe { session, peer, answer }).await?;
+            Frame::SubscribeAck(ack.await.map_err(|_| End::DONE)?)
+        }
+        Ok(Some(Frame::Unsubscribe(peer))) => return tell(door, Event::Unsubscribe { session, peer }).await,
         Ok(Some(Frame::Renew(csr))) => {
             tell(door, Event::Heard { session }).await?;
             renew(door, connection, csr).await?
         }
-        Ok(Some(_)) => return Err(door.misplaced("only Fetch and Renew may be asked on a stream of their own")),
+        Ok(Some(_)) => {
+            return Err(
+                door.misplaced("only Fetch, Renew, Subscribe and Unsubscribe may be asked on a stream of their own")
+            );
+        }
         Ok(None) => return Ok(()),
         Err(error) => {
             return match door.unread(&error) {

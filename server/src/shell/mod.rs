@@ -18,7 +18,7 @@ use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use pams_shared::{
     clock::Clock,
-    frame::{Entry, Rejected, ReportAck, Terms, close},
+    frame::{Entry, Rejected, ReportAck, SubscribeAck, Terms, close},
     id::PeerId,
     identity::IdentityError,
     pulse::{BEAT, Gap, Pulse},
@@ -87,6 +87,7 @@ enum Asker {
     Hello(oneshot::Sender<Result<Terms, Rejected>>),
     Report(oneshot::Sender<ReportAck>),
     Fetch(oneshot::Sender<Option<Box<Entry>>>),
+    Subscribe(oneshot::Sender<SubscribeAck>),
 }
 
 /// The end of an unbinding, for whoever wanted the peer forgotten.
@@ -189,6 +190,11 @@ impl Shell {
                 (Input::Report { session, report }, Some(Asker::Report(answer)))
             }
             Event::Fetch { session, peer, answer } => (Input::Fetch { session, peer }, Some(Asker::Fetch(answer))),
+            Event::Subscribe { session, peer, answer } => {
+                (Input::Subscribe { session, peer }, Some(Asker::Subscribe(answer)))
+            }
+            Event::Unsubscribe { session, peer } => (Input::Unsubscribe { session, peer }, None),
+            Event::NotifyAck { session, ack } => (Input::NotifyAck { session, ack }, None),
             Event::Heard { session } => (Input::Heard { session }, None),
             Event::Goodbye { session } => (Input::Goodbye { session }, None),
             Event::Opened { session, peer, hello, observed, same_host, connection, outbox, answer } => {
@@ -297,6 +303,12 @@ impl Shell {
                         let _ = answer.send(entry);
                     }
                 }
+                Output::Subscribed { ack, .. } => {
+                    if let Some(Asker::Subscribe(answer)) = self.asker.take() {
+                        let _ = answer.send(ack);
+                    }
+                }
+                Output::NotifyAcked { took } => self.metrics.notify_acked(took),
                 Output::Forgot { answer, .. } => self.forgot = Some(answer),
                 Output::Record { peer, record } => self.consume(peer, &record),
                 Output::Abandoned { peer, kind, count, reason } => {

@@ -2,11 +2,15 @@
 //! fast as the agent reads.
 //!
 //! What waits is bounded by what it says, and that is different for each kind: of rosters only the newest counts, so at most
-//! one waits. What must not be left out (notifications) needs a queue of its own here, with a bound and a count of what is shed.
+//! one waits. Of one peer's presence there is one notify until it is acknowledged, and one written again takes its place, so
+//! there are no more than the agent has subscriptions.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
-use pams_shared::frame::Frame;
+use pams_shared::frame::{self, Frame};
 use tokio::sync::Notify;
 
 use crate::core::Push;
@@ -21,6 +25,8 @@ pub struct Outbox {
 struct Waiting {
     /// Replaced by a newer one.
     roster: Option<Frame>,
+    /// The oldest first, one of each peer.
+    notifies: VecDeque<frame::Notify>,
 }
 
 impl Outbox {
@@ -28,6 +34,13 @@ impl Outbox {
     pub fn put(&self, push: Push) {
         match push {
             Push::Roster(roster) => self.waiting().roster = Some(Frame::Roster(roster)),
+            Push::Notify(notify) => {
+                let waiting = &mut self.waiting().notifies;
+                match waiting.iter_mut().find(|n| n.news.peer == notify.news.peer) {
+                    Some(older) => *older = notify,
+                    None => waiting.push_back(notify),
+                }
+            }
         }
         self.more.notify_one();
     }
@@ -43,7 +56,8 @@ impl Outbox {
     }
 
     fn take(&self) -> Option<Frame> {
-        self.waiting().roster.take()
+        let mut waiting = self.waiting();
+        waiting.roster.take().or_else(|| waiting.notifies.pop_front().map(Frame::Notify))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -59,6 +73,27 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn notifies_wait_in_order_one_of_each_peer() {
+        let outbox = Outbox::default();
+        let notify = |peer, number| frame::Notify {
+            number,
+            news: frame::News {
+                peer: PeerId::from_bytes([peer; 16]),
+                order: Default::default(),
+                presence: None,
+                liveness: None,
+                age_ms: 0,
+            },
+            correlator: None,
+        };
+        for (peer, number) in [(1, 1), (2, 1), (1, 2)] {
+            outbox.put(Push::Notify(notify(peer, number)));
+        }
+        let taken: Vec<_> = std::iter::from_fn(|| outbox.take()).collect();
+        assert_eq!(taken, [Frame::Notify(notify(1, 2)), Frame::Notify(notify(2, 1))]);
+    }
 
     fn roster(n: u8) -> Roster {
         Roster { peers: vec![Rostered { peer: PeerId::from_bytes([n; 16]), name: String::new(), addresses: vec![] }] }

@@ -68,6 +68,10 @@ fn log(notice: &Notice, again: bool) {
         Notice::RecordsShed { peer, count } => warn!(%peer, count, "the agent's backlog was full: records lost"),
         Notice::Evicted { peer } => info!(%peer, "forgotten early to make room"),
         Notice::ForgottenForGood { peer } => info!(%peer, "its ledger is no longer known"),
+        Notice::SubscriberLost { peer } => {
+            info!(%peer, "subscriber lost: it did not acknowledge, or come back, in time");
+        }
+        Notice::SubscriptionRefused { peer } => debug!(%peer, "subscription refused"),
         Notice::Stalled { late } => warn!(?late, "the server did not run for a while; silence before now says nothing"),
     }
 }

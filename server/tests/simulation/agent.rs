@@ -1,12 +1,13 @@
 //! An agent's host: the shell around its core, and what outlives its process. What the core asks for is done as the real
 //! shell does it, with queues, losses and stamps that are sometimes missing.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use pams_agent::core::{Agent, AgentConfig, BuddyConfig, Input, Output};
 use pams_shared::{
     frame::{Frame, Hello, Ping, Pong, Profile, capability},
-    id::PeerId,
+    id::{Correlator, PeerId},
+    presence::Ask,
     status::Presence,
 };
 
@@ -40,6 +41,12 @@ pub struct Node {
     /// It is not started again.
     pub stays_away: bool,
     pub token: u64,
+    /// Of the buddies, those whose presence is wanted.
+    pub subscribes: Vec<usize>,
+    /// Questions to be told, in order.
+    pub asks: VecDeque<(ConnId, Ask)>,
+    /// The notify at hand: where it came from, and its transaction.
+    pub answering: Option<(ConnId, Option<Correlator>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +66,9 @@ pub enum Timer {
     Close {
         conn: ConnId,
         code: u32,
+    },
+    SubscribePatience {
+        ask: Ask,
     },
     /// The last reports were not acknowledged in time.
     Farewell,
@@ -82,6 +92,9 @@ impl Node {
             returns: false,
             stays_away: false,
             token: 0,
+            subscribes: own.map(|i| setup.subscribes[i].clone()).unwrap_or_default(),
+            asks: VecDeque::new(),
+            answering: None,
         }
     }
 }
@@ -109,6 +122,7 @@ impl World {
         let config = AgentConfig {
             watcher: self.setup.watcher,
             buddies: node.buddies.iter().map(buddy).collect(),
+            subscribe: node.subscribes.iter().map(|n| peer(*n)).collect(),
             presence: node.presence.clone(),
             profile: profile(me, self.setup.nested, node.takes),
             pool_max: self.setup.pool_max,
@@ -124,6 +138,7 @@ impl World {
         }
         (node.links, node.uplink) = (Links::default(), Uplink::new());
         (node.leaving, node.returns) = (false, false);
+        node.asks.clear();
         self.trace.line(self.now, me, || format!("! starts, epoch {life}"));
         self.tell_at(self.now + MS, me, News::Timer(Timer::CallHome));
         self.agent_handle(me, Input::Tick);
@@ -164,6 +179,7 @@ impl World {
             Timer::CallHome => self.call_home(me),
             Timer::HomePatience { conn, answered } => self.home_patience(me, conn, answered),
             Timer::AskPatience { conn, question } => self.ask_patience(me, conn, question),
+            Timer::SubscribePatience { ask } => self.subscribe_patience(me, ask),
             Timer::CallPatience { conn } => self.give_up(me, conn),
             Timer::Close { conn, code } => self.close(conn, self.side(conn, me), code),
             Timer::Farewell => self.farewell(me),
@@ -224,6 +240,15 @@ impl World {
                 }
             }
             Output::Report(report) => self.send_report(me, report),
+            Output::AskToSubscribe(ask) => self.ask_to_subscribe(me, ask),
+            Output::Unsubscribe { path, peer } => self.unsubscribe(me, path, peer),
+            Output::AnswerSubscribe { question, ack } => {
+                let conn = question as ConnId;
+                self.send_frame(conn, self.side(conn, me), &Frame::SubscribeAck(ack));
+            }
+            Output::SendNotify { peer, notify } => self.send_notify(me, peer, notify),
+            Output::AckNotify(ack) => self.ack_notify(me, ack),
+            Output::Told(_) => {}
             Output::Published(presence) => self.agents[me].presence = presence,
             Output::Goodbye => {
                 self.agents[me].leaving = true;

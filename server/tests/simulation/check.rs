@@ -33,6 +33,7 @@ impl World {
                 assert!(facts.sent.insert(correlator, now).is_none(), "{} leaves twice", short(&correlator));
             }
             Output::Record(record) => self.check_record(me, record),
+            Output::Told(told) => self.check_told(me, told),
             Output::Pinged { token, .. } => {
                 assert!(
                     facts.asked.remove(token).is_some(),
@@ -65,6 +66,9 @@ impl World {
         if record.outcome != Outcome::Good {
             assert_eq!((record.total_ns, record.stages.get(Stage::Network)), (None, None), "a time of no answer");
             return;
+        }
+        if record.kind == Kind::Notify {
+            return self.check_notify(me, record);
         }
         let (correlator, way) = facts.answer.expect("a good record, and no pong");
         assert_eq!(correlator, record.correlator, "another one's pong closed it");
@@ -137,6 +141,10 @@ impl World {
                 }
                 self.tally.count(to.as_str());
             }
+            Notice::SubscriberLost { .. } => self.tally.count("subscriber_lost"),
+            Notice::SubscriberReturned { .. } => self.tally.count("subscriber_returned"),
+            Notice::SubscriberRefused { .. } => panic!("{notice:?}"),
+            Notice::SubscriberCame { .. } | Notice::SubscriptionRefused { .. } | Notice::NotifyGap { .. } => {}
             Notice::AnswersOverrun { .. } => panic!("answers overrun"),
             // The last two are the shell's own.
             Notice::RosterNamesSelf | Notice::FrameRejected { .. } | Notice::SilentCaller | Notice::CallRefused => {
@@ -178,8 +186,9 @@ impl World {
             let before = facts.ledgers.insert(kind.clone(), ledger).unwrap_or_default();
             assert!(grew(&before, &ledger), "{kind} fell: {before:?} {ledger:?}");
             let counted = facts.counted.entry(kind.clone()).or_default();
-            if kind == Kind::Report {
-                counted.late = ledger.late; // nobody is told of an acknowledgement that came late
+            if kind != Kind::Ping {
+                // Nobody is told of an acknowledgement that came late, or twice.
+                (counted.late, counted.duplicate) = (ledger.late, ledger.duplicate);
             }
             let expected = Ledger { opened: ledger.opened, in_flight: ledger.in_flight, ..*counted };
             assert_eq!(ledger, expected, "{kind}: the ledger is not what the records add up to");

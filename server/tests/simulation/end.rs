@@ -26,6 +26,7 @@ impl World {
             if self.processes[me].up {
                 self.settled_at_home(me);
                 self.settled_with_buddies(me);
+                self.settled_subscriptions(me);
             } else {
                 assert!(self.agents[me].stays_away, "{} is not back", name(me));
                 let left = self.home.memory.left.contains(&me);

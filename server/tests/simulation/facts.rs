@@ -55,6 +55,8 @@ pub struct Facts {
     pub failed: u64,
     /// When the pool was last full: polls were left out.
     pub starved: u64,
+    /// The newest presence that was told of whom, as epoch and version.
+    pub told: BTreeMap<usize, (u64, u64)>,
     /// The pong that is handled now.
     pub answer: Option<(Correlator, Way)>,
     /// Pings not answered yet, and how long they were under way.

@@ -77,6 +77,13 @@ impl World {
             self.plan_fault(at);
         }
         // People do things whatever befalls.
+        for _ in 0..self.chance.below(20) {
+            let (at, who) = (SECOND + self.chance.below(self.setup.chaos + 5 * SECOND), self.some_agent());
+            // Some in quick succession, so that one is under way when the next comes.
+            for n in 0..1 + self.chance.below(3) {
+                self.plan(at + n * 5 * MS, Event::Fault(Fault::Publish(who)));
+            }
+        }
         for _ in 0..2 + self.chance.below(6) {
             let at = SECOND + self.chance.below(self.setup.chaos + 5 * SECOND);
             let who = self.some_agent();

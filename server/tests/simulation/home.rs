@@ -80,6 +80,9 @@ impl World {
                 Input::Opened { session, peer: peer(from), hello: Box::new(hello), observed, same_host: false }
             }
             Frame::Report(report) => return self.reported(conn, from, current, report),
+            Frame::Subscribe(peer) => Input::Subscribe { session, peer },
+            Frame::Unsubscribe(peer) => Input::Unsubscribe { session, peer },
+            Frame::NotifyAck(ack) => Input::NotifyAck { session, ack },
             Frame::Fetch(peer) => Input::Fetch { session, peer },
             Frame::Goodbye => {
                 if current {
@@ -163,6 +166,13 @@ impl World {
             Output::Push { session, push: Push::Roster(roster) } => {
                 self.send_frame(session.0 as ConnId, 1, &Frame::Roster(roster));
             }
+            Output::Push { session, push: Push::Notify(notify) } => {
+                self.send_frame(session.0 as ConnId, 1, &Frame::Notify(notify));
+            }
+            Output::Subscribed { session, ack } => {
+                self.send_frame(session.0 as ConnId, 1, &Frame::SubscribeAck(ack));
+            }
+            Output::NotifyAcked { .. } => self.tally.count("home_notify"),
             Output::Fetched { session, entry } => {
                 self.send_frame(session.0 as ConnId, 1, &Frame::FetchAck(entry));
             }
@@ -260,6 +270,7 @@ impl World {
             Notice::Resumed { .. } => "resumed",
             // An agent whose window is full gives its oldest batch again; that it counts once is checked with the books.
             Notice::Replayed { .. } => "replayed",
+            Notice::SubscriberLost { .. } => "home_lost_subscriber",
             // No life speaks after the next one began.
             Notice::OlderOrder { .. } => panic!("{notice:?}"),
             Notice::ForgottenForGood { .. } | Notice::Evicted { .. } | Notice::Gap { .. } | Notice::BadHello { .. } => {
@@ -268,6 +279,7 @@ impl World {
             Notice::KindsFull { .. }
             | Notice::Implausible { .. }
             | Notice::ViewsFull { .. }
+            | Notice::SubscriptionRefused { .. }
             | Notice::PeersFull { .. } => {
                 panic!("{notice:?}")
             }

@@ -77,6 +77,9 @@ impl World {
     /// What came on the stream of a connection with a peer.
     pub fn peer_frame(&mut self, me: usize, conn: ConnId, side: usize, frame: Frame) {
         let other = self.other(conn, me);
+        if !matches!(frame, Frame::Hello(_) | Frame::HelloAck(_) | Frame::SubscribeAck(_) | Frame::Goodbye) {
+            self.agents[me].facts.heard(self.now, other);
+        }
         match frame {
             Frame::Hello(hello) => {
                 let now = self.moment(me);
@@ -101,6 +104,17 @@ impl World {
             Frame::Goodbye => {
                 self.agents[me].facts.said_goodbye(other, self.now);
                 self.agent_handle(me, Input::Goodbye { peer: peer(other) });
+            }
+            Frame::Subscribe(whom) => {
+                let input = Input::Subscribe { from: peer(other), peer: whom, question: conn as u64 };
+                self.agent_handle(me, input);
+            }
+            Frame::SubscribeAck(ack) => self.subscribe_answered(me, conn, ack),
+            Frame::Unsubscribe(_) => self.agent_handle(me, Input::Unsubscribe { from: peer(other) }),
+            Frame::Notify(notify) => self.notified(me, conn, Some(other), notify),
+            Frame::NotifyAck(ack) => {
+                let arrived = self.moment(me);
+                self.agent_handle(me, Input::NotifyAck { from: peer(other), ack, arrived });
             }
             frame => panic!("a peer said {frame:?}"),
         }

@@ -25,6 +25,7 @@ mod net;
 mod path;
 mod rosters;
 mod setup;
+mod subscribing;
 mod sweep;
 mod tally;
 mod trace;

@@ -31,6 +31,8 @@ pub struct Setup {
     pub nested: bool,
     /// By agent: how many it takes from its home.
     pub takes: Vec<u32>,
+    /// By agent: of whose presence it wants to be told.
+    pub subscribes: Vec<Vec<usize>>,
     pub answer_after: Vec<Duration>,
     /// Arrivals without a stamp, in 100.
     pub stampless: u64,
@@ -63,17 +65,22 @@ impl Setup {
         if chance.below(3) == 0 {
             home.forget_after = Duration::from_secs(8);
         }
+        let buddies: Vec<_> = (1..=agents).map(|me| roster(chance, me, agents)).collect();
+        let some =
+            |watched: &Vec<(usize, bool)>| watched.iter().map(|(n, _)| *n).filter(|_| chance.below(3) > 0).collect();
+        let subscribes = buddies.iter().map(some).collect();
         home.watchers = 1 + chance.below(3) as usize;
         home.gone_watched = Duration::from_secs([5, 600][chance.below(2) as usize]);
         Self {
             agents,
+            subscribes,
             watcher,
             pool_max: odds(chance, 16_384, 12),
             backlog_max: odds(chance, 10_000, 15),
             home,
-            buddies: (1..=agents).map(|me| roster(chance, me, agents)).collect(),
             nested: chance.below(2) == 0,
             takes: (0..agents).map(|_| if chance.below(6) == 0 { chance.below(3) as u32 } else { 16 }).collect(),
+            buddies,
             answer_after: (0..agents).map(|_| slowness(chance)).collect(),
             stampless: chance.below(2) * 10,
             chaos,

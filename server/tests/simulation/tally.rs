@@ -68,6 +68,15 @@ const COUNTED: &[&str] = &[
     "given",
     "cut",
     "exactly_k",
+    "notify",
+    "home_notify",
+    "told",
+    "told_by_home",
+    "told_within",
+    "gap",
+    "subscriber_lost",
+    "subscriber_returned",
+    "home_lost_subscriber",
 ];
 
 impl Tally {

@@ -79,6 +79,14 @@ pub fn agent_input(input: &Input) -> String {
         Input::DialFailed { peer, why } => format!("dial failed {} {}", who(peer), why.text),
         Input::Goodbye { peer } => format!("goodbye {}", who(peer)),
         Input::Resolved { peer, found } => format!("resolved {} {found:?}", who(peer)),
+        Input::Subscribe { from, .. } => format!("subscribe {}", who(from)),
+        Input::Unsubscribe { from } => format!("unsubscribe {}", who(from)),
+        Input::Subscribed { ask, answer } => format!("subscribed {} {} {answer:?}", ask.path.as_str(), who(&ask.peer)),
+        Input::Notify { from, notify, .. } => {
+            let by = from.as_ref().map_or('S', who);
+            format!("notify by {by} {} {:?}", notify.number, notify.news)
+        }
+        Input::NotifyAck { from, ack, .. } => format!("notify ack {} {}", who(from), ack.number),
         Input::FrameRejected { label, .. } => format!("rejected {label}"),
         Input::Home(input) => format!("home {input:?}"),
         Input::Slept { stopped, suspended } => format!("slept {stopped:?} {suspended:?}"),
@@ -101,6 +109,12 @@ pub fn agent_output(output: &Output) -> String {
             format!("record {} {} {} {why} {total} ns {:?}", r.kind, short(&r.correlator), r.outcome.as_str(), r.stages)
         }
         Output::Pinged { token, result } => format!("pinged {token} {}", result.is_ok()),
+        Output::AskToSubscribe(ask) => format!("ask {} {}", ask.path.as_str(), who(&ask.peer)),
+        Output::Unsubscribe { path, peer } => format!("unsubscribe {} {}", path.as_str(), who(peer)),
+        Output::AnswerSubscribe { ack, .. } => format!("answer {ack:?}"),
+        Output::SendNotify { peer, notify } => format!("notify {} {}", who(peer), notify.number),
+        Output::AckNotify(ack) => format!("ack notify {} {}", who(&ack.peer), ack.number),
+        Output::Told(told) => format!("told {:?} {:?} {:?}", told.by, told.presence, told.liveness),
         Output::Published(presence) => format!("published {}", presence.status.as_str()),
         Output::Goodbye => "goodbye".to_owned(),
         Output::Notice(Notice::Liveness { peer, to, .. }) => format!("{} is {}", who(peer), to.as_str()),

@@ -90,6 +90,8 @@ impl World {
                 self.tally.count("roster");
                 self.agent_handle(me, Input::Home(HomeInput::Roster(roster)));
             }
+            Frame::SubscribeAck(ack) => self.subscribe_answered(me, conn, ack),
+            Frame::Notify(notify) => self.notified(me, conn, None, notify),
             frame => panic!("the home said {frame:?}"),
         }
         if self.agents[me].leaving && self.agents[me].core.as_ref().is_some_and(Agent::is_settled) {

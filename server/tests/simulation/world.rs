@@ -1,10 +1,17 @@
 //! The world: virtual time, the one queue of events, and all that is in it. Events of one moment come in the order in which
 //! they were planned, so that a seed gives one run.
 
-use std::{cmp::Ordering, collections::BinaryHeap, rc::Rc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BinaryHeap},
+    rc::Rc,
+};
 
 use pams_agent::core::Input;
-use pams_shared::{id::Minter, moment::Moment};
+use pams_shared::{
+    id::{Correlator, Minter},
+    moment::Moment,
+};
 
 use crate::{
     agent::Node,
@@ -142,6 +149,8 @@ pub struct World {
     pub tally: Tally,
     /// No more faults.
     pub healed: bool,
+    /// When whoever listens was told by which notify.
+    pub told_at: BTreeMap<Correlator, u64>,
     queue: BinaryHeap<Planned>,
     planned: u64,
     over: bool,
@@ -164,6 +173,7 @@ impl World {
             trace: Trace::new(traced),
             tally: Tally::default(),
             healed: false,
+            told_at: BTreeMap::new(),
             queue: BinaryHeap::new(),
             planned: 0,
             over: false,

@@ -69,11 +69,17 @@ impl Seat {
 
     /// A line of others' rosters.
     pub fn buddy(&self) -> Buddy {
-        Buddy { id: self.peer, name: self.config.name.clone(), addresses: vec![self.at.into()] }
+        Buddy { id: self.peer, name: self.config.name.clone(), addresses: vec![self.at.into()], subscribe: false }
     }
 
     pub fn watches(mut self, others: &[&Seat]) -> Self {
         self.config.buddy.extend(others.iter().map(|s| s.buddy()));
+        self
+    }
+
+    /// Watches them, and is told of them.
+    pub fn subscribes(mut self, others: &[&Seat]) -> Self {
+        self.config.buddy.extend(others.iter().map(|s| Buddy { subscribe: true, ..s.buddy() }));
         self
     }
 
@@ -133,7 +139,12 @@ impl Peer {
 
     /// The pings that have ended so far.
     pub fn records(&self) -> Vec<Record> {
-        self.taken().1.iter().filter(|r| r.kind == Kind::Ping).cloned().collect()
+        self.records_of(&Kind::Ping)
+    }
+
+    /// Those of one kind.
+    pub fn records_of(&self, kind: &Kind) -> Vec<Record> {
+        self.taken().1.iter().filter(|r| r.kind == *kind).cloned().collect()
     }
 
     fn taken(&self) -> MutexGuard<'_, (mpsc::Receiver<Record>, Vec<Record>)> {

@@ -113,7 +113,7 @@ async fn each_line_that_leads_nowhere_says_why_and_the_good_ones_work() {
     let _foreign = foreign.start(Some(elsewhere.token())).await;
     pams.until_liveness(good.peer, "live").await;
 
-    let line = |id: u8| Buddy { id: PeerId::from_bytes([id; 16]), name: None, addresses: Vec::new() };
+    let line = |id: u8| Buddy { id: PeerId::from_bytes([id; 16]), name: None, addresses: Vec::new(), subscribe: false };
     let unknown = line(1);
     let misdirected = Buddy { addresses: good.buddy().addresses, ..line(2) };
     let nobody = Buddy { addresses: vec![free_port().into()], ..line(3) };

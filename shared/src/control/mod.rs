@@ -2,6 +2,8 @@
 //! the serving half shares: opening the socket file, and the body of an error. Routes and their answers are each
 //! binary's.
 
+mod lines;
+
 use std::{
     ffi::OsString,
     fs,
@@ -19,6 +21,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::net::{UnixListener, UnixStream};
 
+pub use self::lines::Lines;
 use crate::config::exit;
 
 /// An answer is never larger.

@@ -75,6 +75,12 @@ pub enum Frame {
     Goodbye,
     Fetch(PeerId),
     FetchAck(Option<Box<Entry>>),
+    /// To be told of each change of this peer's presence.
+    Subscribe(PeerId),
+    SubscribeAck(SubscribeAck),
+    Unsubscribe(PeerId),
+    Notify(Notify),
+    NotifyAck(NotifyAck),
     Report(Report),
     ReportAck(ReportAck),
     /// PKCS#10, DER.
@@ -186,6 +192,40 @@ pub struct Entry {
     pub liveness: Liveness,
     pub age_ms: u64,
     pub observed: Option<SocketAddr>,
+}
+
+/// How a peer is, as one side tells it another that subscribed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    pub peer: PeerId,
+    pub order: Order,
+    /// `None`: it has said nothing in this epoch yet.
+    pub presence: Option<Presence>,
+    /// What a home concludes; the peer itself gives none.
+    pub liveness: Option<Liveness>,
+    pub age_ms: u64,
+}
+
+/// The answer to a subscription: no, or what is known now; `None`: nothing yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscribeAck(pub Result<Option<News>, Rejected>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// Counts the changes within the subscription; not each need be told.
+    pub number: u64,
+    pub news: News,
+    /// Of the transaction that times it, always short; `None` from a home.
+    pub correlator: Option<Correlator>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotifyAck {
+    pub peer: PeerId,
+    pub number: u64,
+    /// Absent: not measured, or what came was known already.
+    pub hold_ns: Option<u64>,
+    pub correlator: Option<Correlator>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -641,11 +641,78 @@ impl Refusal {
         }
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscribe {
+    /// Whose presence: to a peer its own, to a home anybody's, known there or not.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SubscribeAck {
+    /// UNSPECIFIED: accepted.
+    #[prost(enumeration = "Rejection", tag = "1")]
+    pub rejection: i32,
+    /// For people: what was wrong and what to do. At most 512 bytes.
+    #[prost(string, tag = "2")]
+    pub detail: ::prost::alloc::string::String,
+    /// Absent: nothing is known of the peer here (yet).
+    #[prost(message, optional, tag = "3")]
+    pub news: ::core::option::Option<News>,
+}
+/// The end of a subscription, on a stream of its own, which ends without an answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unsubscribe {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+}
+/// How a peer is, as the sender knows it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct News {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    /// The version counts the changes of presence, so that a gap shows.
+    #[prost(message, optional, tag = "2")]
+    pub order: ::core::option::Option<Order>,
+    /// Absent: it has said nothing in this epoch yet.
+    #[prost(message, optional, tag = "3")]
+    pub presence: ::core::option::Option<Presence>,
+    /// What a home concludes; the peer itself gives none.
+    #[prost(enumeration = "Liveness", tag = "4")]
+    pub liveness: i32,
+    /// How old this knowledge is, in ms.
+    #[prost(uint64, tag = "5")]
+    pub age_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Notify {
+    /// Counts the changes within the subscription: presence, and at a home liveness. Not each need be told.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(message, optional, tag = "2")]
+    pub news: ::core::option::Option<News>,
+    /// The trace id of the transaction that times it, 16 bytes; only from the peer itself.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub correlator: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NotifyAck {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    /// As in the Notify.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// Notify off the stream until the subscriber's side was told, in nanoseconds. Absent: not measured, or it was known already.
+    #[prost(uint64, optional, tag = "3")]
+    pub hold_ns: ::core::option::Option<u64>,
+    /// As in the Notify.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub correlator: ::prost::bytes::Bytes,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Frame {
     #[prost(
         oneof = "frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 24, 25, 26"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18, 19, 24, 25, 26"
     )]
     pub body: ::core::option::Option<frame::Body>,
 }
@@ -669,6 +736,16 @@ pub mod frame {
         Fetch(super::Fetch),
         #[prost(message, tag = "7")]
         FetchAck(super::FetchAck),
+        #[prost(message, tag = "8")]
+        Subscribe(super::Subscribe),
+        #[prost(message, tag = "9")]
+        SubscribeAck(super::SubscribeAck),
+        #[prost(message, tag = "10")]
+        Unsubscribe(super::Unsubscribe),
+        #[prost(message, tag = "11")]
+        Notify(super::Notify),
+        #[prost(message, tag = "12")]
+        NotifyAck(super::NotifyAck),
         /// Agent and home.
         #[prost(message, tag = "16")]
         Report(super::Report),

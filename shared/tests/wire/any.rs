@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use pams_shared::{
     frame::{
-        CHAIN_MAX, CHANGES_MAX, Entry, Frame, Hello, HelloAck, Issued, Join, Ping, Pong, Profile, Refusal, Refused,
-        Rejected, Rejection, Report, ReportAck, Role, Roster, Rostered, Terms, View,
+        CHAIN_MAX, CHANGES_MAX, Entry, Frame, Hello, HelloAck, Issued, Join, News, Notify, NotifyAck, Ping, Pong,
+        Profile, Refusal, Refused, Rejected, Rejection, Report, ReportAck, Role, Roster, Rostered, SubscribeAck, Terms,
+        View,
     },
     id::{Correlator, Order, PeerId},
     record::{Kind, Ledger, Outcome, Reason, Record, Stage, Stages},
@@ -48,6 +49,14 @@ pub(crate) fn any_frame() -> impl Strategy<Value = Frame> {
         Just(Frame::Goodbye),
         any_peer().prop_map(Frame::Fetch),
         option::of(any_entry()).prop_map(|e| Frame::FetchAck(e.map(Box::new))),
+        any_peer().prop_map(Frame::Subscribe),
+        any_subscribe_ack().prop_map(Frame::SubscribeAck),
+        any_peer().prop_map(Frame::Unsubscribe),
+        (any::<u64>(), any_news(), option::of(any_short()))
+            .prop_map(|(number, news, correlator)| Frame::Notify(Notify { number, news, correlator })),
+        (any_peer(), any::<u64>(), option::of(any::<u64>()), option::of(any_short())).prop_map(
+            |(peer, number, hold_ns, correlator)| Frame::NotifyAck(NotifyAck { peer, number, hold_ns, correlator })
+        ),
         any_report().prop_map(Frame::Report),
         any::<[u64; 2]>().prop_map(|[batch, pace_ms]| Frame::ReportAck(ReportAck { batch, pace_ms })),
         der().prop_map(Frame::Renew),
@@ -164,6 +173,18 @@ fn any_entry() -> impl Strategy<Value = Entry> {
             observed,
         },
     )
+}
+
+fn any_news() -> impl Strategy<Value = News> {
+    let order = any::<[u64; 3]>().prop_map(|[epoch, attach, version]| Order { epoch, attach, version });
+    let liveness = option::of(select(&Liveness::ALL[..]));
+    (any_peer(), order, option::of(any_presence()), liveness, any::<u64>())
+        .prop_map(|(peer, order, presence, liveness, age_ms)| News { peer, order, presence, liveness, age_ms })
+}
+
+fn any_subscribe_ack() -> impl Strategy<Value = SubscribeAck> {
+    let rejected = (select(&REJECTIONS[..]), any_text()).prop_map(|(code, detail)| Rejected { code, detail });
+    prop_oneof![option::of(any_news()).prop_map(Ok), rejected.prop_map(Err)].prop_map(SubscribeAck)
 }
 
 fn any_kind() -> impl Strategy<Value = Kind> {

@@ -94,6 +94,8 @@ fn what_no_version_sends_is_refused_with_its_field() {
     let issued = |n: usize| Issued { chain: vec![vec![1].into()], root: vec![1; n].into(), domain: "d".into() };
     let refused = |code, detail| Body::Refused(Refused { code, detail });
     let entry = Entry { peer: id.clone().into(), liveness: 1, order: Some(Order::default()), ..Entry::default() };
+    let news = || News { peer: vec![1; 16].into(), order: Some(Order::default()), ..News::default() };
+    let notify = |news: News| Body::Notify(Notify { news: Some(news), ..Notify::default() });
     let fetched = |entry: Entry| Body::FetchAck(FetchAck { entry: Some(entry) });
     let cases = [
         (Body::Ping(Ping { correlator: vec![1; 15].into() }), "ping.correlator", "not 16 bytes"),
@@ -128,6 +130,28 @@ fn what_no_version_sends_is_refused_with_its_field() {
         (fetched(Entry::default()), "entry.order", "missing"),
         (fetched(Entry { liveness: 0, ..entry.clone() }), "entry.liveness", "missing"),
         (fetched(entry), "entry.profile", "missing"),
+        (Body::Subscribe(Subscribe::default()), "subscribe.peer", "not 16 bytes"),
+        (Body::Unsubscribe(Unsubscribe::default()), "unsubscribe.peer", "not 16 bytes"),
+        (
+            Body::SubscribeAck(SubscribeAck { detail: text(DETAIL_BYTES_MAX + 1), ..SubscribeAck::default() }),
+            "subscribe_ack.detail",
+            "too long",
+        ),
+        (Body::Notify(Notify::default()), "notify.news", "missing"),
+        (notify(News { order: None, ..news() }), "news.order", "missing"),
+        (notify(News { peer: vec![1; 17].into(), ..news() }), "news.peer", "not 16 bytes"),
+        (notify(News { presence: Some(Presence::default()), ..news() }), "presence.status", "missing"),
+        (
+            Body::Notify(Notify { news: Some(news()), correlator: vec![1; 15].into(), ..Notify::default() }),
+            "notify.correlator",
+            "not 16 bytes",
+        ),
+        (Body::NotifyAck(NotifyAck::default()), "notify_ack.peer", "not 16 bytes"),
+        (
+            Body::NotifyAck(NotifyAck { peer: vec![1; 16].into(), correlator: vec![1].into(), ..NotifyAck::default() }),
+            "notify_ack.correlator",
+            "not 16 bytes",
+        ),
         (Body::Report(Report::default()), "report.batch", "missing"),
         (record(|r| r.kind = 1), "record.kind", "not in report.kinds"),
         (record(|r| r.target = vec![].into()), "record.target", "not 16 bytes"),
@@ -184,6 +208,12 @@ fn a_number_of_a_newer_version_claims_least() {
         panic!("an entry is an entry")
     };
     assert_eq!((entry.presence.status, entry.liveness), (Status::Online, Liveness::Overdue));
+
+    let order = Some(proto::Order::default());
+    let news = proto::News { peer: id(), order, liveness: NEW, ..Default::default() };
+    let notify = proto::Notify { news: Some(news), ..Default::default() };
+    let Ok(Frame::Notify(notify)) = read(&bytes_of(Body::Notify(notify))) else { panic!("news is news") };
+    assert_eq!(notify.news.liveness, Some(Liveness::Overdue));
 
     let record = |outcome, reason| proto::Record {
         target: id(),

@@ -82,7 +82,7 @@ fn a_frame_over_the_bound_is_refused_before_it_is_looked_at() {
 
 #[test]
 fn a_kind_of_a_newer_version_is_told_by_its_tag() {
-    for tag in [8, 15, 20, 23, 27, 40, 79, 1_000, (1 << 29) - 1] {
+    for tag in [13, 15, 20, 23, 27, 40, 79, 1_000, (1 << 29) - 1] {
         assert_eq!(read(&field(tag, b"whatever")), Err(FrameError::UnknownKind { tag }));
     }
     assert_eq!(read(&[0xc0, 0x02, 0x07]), Err(FrameError::UnknownKind { tag: 40 }), "a number is a kind too");

@@ -25,6 +25,7 @@ pub struct Ready {
     pub connection: Connection,
     /// The other side's starts.
     pub epoch: u64,
+    pub capabilities: u64,
     pub standing: Standing,
     pub clock_offset_ms: i64,
 }
@@ -120,7 +121,8 @@ async fn dial_one(
         return Err(Why::new(Reason::Refused, rejected.detail));
     }
     let (epoch, standing) = (ack.epoch, me.standing(peer, ack.epoch, true));
-    Ok(Ready { peer, connection, epoch, standing, clock_offset_ms: offset(ack.wall_ms) })
+    let capabilities = ack.capabilities;
+    Ok(Ready { peer, connection, epoch, capabilities, standing, clock_offset_ms: offset(ack.wall_ms) })
 }
 
 /// The other side of [`dial_one`]. `Err(Some(label))`: turned away and to be counted.
@@ -149,7 +151,8 @@ pub async fn answer(me: &Me, incoming: quinn::Incoming) -> Result<Ready, Option<
     match (hello, verdict) {
         (Some(hello), Ok(peer)) if written.is_ok() => {
             let (epoch, standing) = (hello.epoch, me.standing(peer, hello.epoch, false));
-            Ok(Ready { peer, connection, epoch, standing, clock_offset_ms: offset(hello.wall_ms) })
+            let capabilities = hello.capabilities;
+            Ok(Ready { peer, connection, epoch, capabilities, standing, clock_offset_ms: offset(hello.wall_ms) })
         }
         (_, verdict) => {
             let _ = timeout(REJECTION_PATIENCE, send.stopped()).await;

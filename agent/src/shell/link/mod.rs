@@ -2,6 +2,7 @@
 //! with the same peer is kept is decided in [`hello`]; what is sent over them is the core's to say.
 
 mod hello;
+mod push;
 mod read;
 
 use std::{
@@ -18,9 +19,10 @@ use std::{
 use futures_util::stream::{BoxStream, SelectAll, Stream, StreamExt};
 use pams_shared::{
     clock::Clock,
-    frame::{Entry, Frame, Ping, Pong, close, wire},
-    id::PeerId,
+    frame::{Entry, Frame, News, Notify, NotifyAck, Ping, Pong, SubscribeAck, capability, close, wire},
+    id::{Correlator, PeerId},
     moment::Moment,
+    presence::Ask,
     quic,
     record::{Reason, Why},
     socket::Socket,
@@ -99,6 +101,38 @@ pub enum LinkEvent {
     },
     /// The peer asks for our own entry.
     AskedForSelf(oneshot::Sender<Entry>),
+    /// The peer wants to be told of `peer`.
+    AskedToTell {
+        from: PeerId,
+        peer: PeerId,
+        answer: oneshot::Sender<SubscribeAck>,
+    },
+    /// The peer need not be told any more.
+    AskedToBeQuiet {
+        from: PeerId,
+    },
+    /// What came of [`Links::subscribe`].
+    Subscribed {
+        ask: Ask,
+        answer: Result<Option<News>, Why>,
+    },
+    /// A notify is about to be written.
+    NotifyLeft {
+        correlator: Correlator,
+        at: Moment,
+    },
+    NotifyAck {
+        from: PeerId,
+        ack: NotifyAck,
+        arrived: Moment,
+    },
+    /// The peer tells; the next one is read when this is answered.
+    Notify {
+        from: PeerId,
+        notify: Notify,
+        arrived: Moment,
+        answer: oneshot::Sender<NotifyAck>,
+    },
     Closed {
         peer: PeerId,
         epoch: u64,
@@ -135,6 +169,9 @@ struct Live {
     connection: Connection,
     standing: Standing,
     since: Moment,
+    capabilities: u64,
+    /// To the task that tells the peer; made with the first thing to tell.
+    push: Option<mpsc::Sender<Notify>>,
 }
 
 impl Links {
@@ -220,7 +257,7 @@ impl Links {
     /// A connection is ready: keeps it and starts its reader. `None` if the one there is stays the better; the new one is
     /// then read for a while, in case the other side has used it already.
     pub fn ready(&mut self, ready: Ready) -> Option<LinkId> {
-        let Ready { peer, connection, epoch, standing, .. } = ready;
+        let Ready { peer, connection, epoch, capabilities, standing, .. } = ready;
         let link = self.next;
         self.next += 1;
         let address = connection.remote_address();
@@ -236,7 +273,8 @@ impl Links {
             self.retire(peer, link, connection);
             return None;
         }
-        if let Some(old) = self.live.insert(peer, Live { link, epoch, connection, standing, since: now }) {
+        let live = Live { link, epoch, connection, standing, since: now, capabilities, push: None };
+        if let Some(old) = self.live.insert(peer, live) {
             if old.standing.epochs == standing.epochs {
                 self.retire(peer, old.link, old.connection);
             } else {
@@ -341,6 +379,46 @@ impl Links {
         cut.len()
     }
 
+    /// Asks a connected peer to tell us; ends in `Subscribed`. `Err`: it can not be asked.
+    pub fn subscribe(&mut self, ask: Ask) -> Result<(), Why> {
+        let Some(live) = self.live.get(&ask.peer) else {
+            return Err(Why::new(Reason::NotSent, "the connection was lost meanwhile"));
+        };
+        if live.capabilities & capability::SUBSCRIPTIONS == 0 {
+            return Err(Why::new(Reason::Refused, "its agent is of a version that knows no subscriptions: update it"));
+        }
+        let (connection, events) = (live.connection.clone(), self.events.clone());
+        self.spawn(async move {
+            let answer = subscribe(&connection, ask.peer).await;
+            let _ = events.send(LinkEvent::Subscribed { ask, answer }).await;
+        });
+        Ok(())
+    }
+
+    /// Tells a connected peer that we need not be told any more.
+    pub fn unsubscribe(&mut self, peer: PeerId) {
+        if let Some(connection) = self.live.get(&peer).map(|live| live.connection.clone()) {
+            self.spawn(async move {
+                // It ends without an answer. Who misses it is told so with the next notify.
+                let _ = timeout(REQUEST_PATIENCE, quic::request(&connection, &Frame::Unsubscribe(peer))).await;
+            });
+        }
+    }
+
+    /// Gives a notify to its connection; without one it is lost, and given again with the next.
+    pub fn notify(&mut self, peer: PeerId, notify: Notify) {
+        let Some(live) = self.live.get_mut(&peer) else { return };
+        if let Some(push) = live.push.as_ref().filter(|push| !push.is_closed()) {
+            let _ = push.try_send(notify);
+            return;
+        }
+        let (push, notifies) = mpsc::channel(push::WAITING_MAX);
+        let _ = push.try_send(notify);
+        live.push = Some(push);
+        let task = push::publish(peer, live.connection.clone(), notifies, self.events.clone());
+        self.spawn(task);
+    }
+
     /// Tells every peer that we leave, all at once, and closes.
     pub async fn goodbye(&mut self) {
         let mut tasks = JoinSet::new();
@@ -401,6 +479,17 @@ impl Links {
 impl fmt::Debug for Links {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Links").field("live", &self.live).finish_non_exhaustive()
+    }
+}
+
+/// Asks the other side, a peer or a home, to be told of a peer.
+pub async fn subscribe(connection: &Connection, peer: PeerId) -> Result<Option<News>, Why> {
+    match timeout(REQUEST_PATIENCE, quic::request(connection, &Frame::Subscribe(peer))).await {
+        Ok(Ok(Frame::SubscribeAck(SubscribeAck(Ok(news))))) => Ok(news),
+        Ok(Ok(Frame::SubscribeAck(SubscribeAck(Err(rejected))))) => Err(Why::new(Reason::Refused, rejected.detail)),
+        Ok(Ok(_)) => Err(Why::new(Reason::Refused, "the answer to a subscription was something else")),
+        Ok(Err(error)) => Err(error.why()),
+        Err(_) => Err(Why::new(Reason::NoAnswer, "the subscription was not answered in time")),
     }
 }
 

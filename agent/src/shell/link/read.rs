@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{GOODBYE, LinkEvent, REQUEST_PATIENCE};
+use super::{GOODBYE, LinkEvent, REQUEST_PATIENCE, push};
 use crate::core::LinkId;
 
 /// The datagrams of a connection. The loop looks at them itself: a task between would cost a ping more than all that the
@@ -104,7 +104,7 @@ impl Datagrams {
 
 /// Takes what little comes on streams, until the connection ends. A task of its own: such an exchange is a sequence.
 pub async fn streams(peer: PeerId, epoch: u64, connection: Connection, events: mpsc::Sender<LinkEvent>) {
-    let mut asked = JoinSet::new(); // bounded by the number of streams that the peer may open
+    let mut questions = JoinSet::new(); // bounded by the number of streams that the peer may open
     loop {
         tokio::select! {
             uni = connection.accept_uni() => match uni {
@@ -112,10 +112,10 @@ pub async fn streams(peer: PeerId, epoch: u64, connection: Connection, events: m
                 Err(_) => return,
             },
             bi = connection.accept_bi() => match bi {
-                Ok((send, receive)) => { asked.spawn(asked_for_self(peer, send, receive, events.clone())); }
+                Ok((send, receive)) => { questions.spawn(asked(peer, send, receive, events.clone())); }
                 Err(_) => return,
             },
-            Some(_) = asked.join_next() => {}
+            Some(_) = questions.join_next() => {}
         }
     }
 }
@@ -131,8 +131,9 @@ async fn told(peer: PeerId, epoch: u64, mut receive: quinn::RecvStream, events: 
     let _ = events.send(event).await;
 }
 
-/// A peer asks on a stream; all that it may ask of us is our own entry.
-async fn asked_for_self(
+/// A peer asks on a stream, for our own entry or to be told of our presence; or it tells us of its own, and then the stream is
+/// its push stream.
+async fn asked(
     peer: PeerId,
     mut send: quinn::SendStream,
     mut receive: quinn::RecvStream,
@@ -143,15 +144,32 @@ async fn asked_for_self(
             let (tx, rx) = oneshot::channel();
             let _ = events.send(LinkEvent::AskedForSelf(tx)).await;
             let entry = rx.await.ok().map(Box::new);
-            let _ = quic::write_frame(&mut send, &Frame::FetchAck(entry)).await;
-            let _ = send.finish();
+            return answer(&mut send, Frame::FetchAck(entry)).await;
+        }
+        Ok(Ok(Some(Frame::Subscribe(of)))) => {
+            let (tx, rx) = oneshot::channel();
+            let _ = events.send(LinkEvent::AskedToTell { from: peer, peer: of, answer: tx }).await;
+            if let Ok(ack) = rx.await {
+                answer(&mut send, Frame::SubscribeAck(ack)).await;
+            }
             return;
         }
+        Ok(Ok(Some(Frame::Unsubscribe(_)))) => {
+            let _ = events.send(LinkEvent::AskedToBeQuiet { from: peer }).await;
+            return;
+        }
+        Ok(Ok(Some(Frame::Notify(first)))) => return push::be_told(peer, first, send, receive, events).await,
         Ok(Err(StreamError::Frame(error))) => error.label(),
         Ok(Ok(_)) => "misplaced",
         Ok(Err(_)) | Err(_) => return,
     };
     let _ = events.send(LinkEvent::Rejected { from: Some(peer), label }).await;
+}
+
+async fn answer(send: &mut quinn::SendStream, frame: Frame) {
+    // Whoever does not take its answer gets none.
+    let _ = timeout(REQUEST_PATIENCE, quic::write_frame(send, &frame)).await;
+    let _ = send.finish();
 }
 
 /// How a connection ended.

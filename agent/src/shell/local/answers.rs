@@ -13,7 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    core::{BuddyView, HomeView, LedgerView, Move, Sleep, View},
+    core::{BuddyView, HomeView, LedgerView, Move, Sleep, SubscriberView, SubscriptionView, Told, View},
     shell::handle::{Fetched, Source},
 };
 
@@ -60,6 +60,41 @@ pub struct Tally {
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct BuddiesAnswer {
     pub buddies: Vec<BuddyView>,
+}
+
+/// Whose presence is wanted here.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct SubscriptionsAnswer {
+    pub subscriptions: Vec<SubscriptionView>,
+}
+
+/// A subscription that begins, or goes on.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct SubscribedAnswer {
+    /// It was not subscribed to before.
+    pub new: bool,
+    pub subscription: SubscriptionView,
+}
+
+/// A subscription that ends.
+#[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
+pub struct UnsubscribedAnswer {
+    /// There was a subscription.
+    pub ended: bool,
+}
+
+/// Who is told of our presence.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct SubscribersAnswer {
+    pub subscribers: Vec<SubscriberView>,
+}
+
+/// A line of the events: what was told, or how many that was for which this client was too slow.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EventLine {
+    Told(Told),
+    Missed(u64),
 }
 
 /// A peer, as the source knows it.

@@ -8,7 +8,7 @@ use pams_shared::{
     record::{Reason, Why},
     reload::{Read, Reloader},
     serve::serve,
-    status::Presence,
+    status::{Liveness, Presence},
 };
 use serde_json::Value;
 use tokio::{
@@ -21,18 +21,22 @@ use tokio::{
 use super::{BOUNDS, Local};
 use crate::{
     config::Config,
+    core::{Teller, Told},
     metrics::{Extras, Metrics},
     sample,
     shell::{
+        events::Listeners,
         handle::{Handle, Request},
         reload::Reloading,
     },
 };
 
-/// An agent that knows peers 1 to 9, is reached by none but peer 2, and hangs when asked for 9.
+/// An agent that knows peers 1 to 9, is reached by none but peer 2, and hangs when asked for 9. It subscribes to peer 2 by
+/// configuration, and is told twice of whomever else it subscribes to; of peer 4 nothing.
 async fn answer(mut requests: mpsc::Receiver<Request>) {
     let mut view = sample::view();
     let mut hanging = Vec::new();
+    let mut listeners = Listeners::default();
     while let Some(request) = requests.recv().await {
         match request {
             Request::View(answer) => drop(answer.send(view.clone())),
@@ -55,6 +59,31 @@ async fn answer(mut requests: mpsc::Receiver<Request>) {
             Request::FetchDirect { peer, answer } => {
                 drop(answer.send((peer == sample::peer(2)).then(|| Ok(sample::entry(2)))));
             }
+            Request::Subscribe { peer, answer } if peer == sample::ME => {
+                drop(answer.send(Err(Why::new(Reason::Refused, "this is the agent's own peer"))));
+            }
+            Request::Subscribe { peer, answer } => {
+                let new = !view.subscriptions.iter().any(|s| s.peer == peer);
+                let n = peer.as_bytes()[0];
+                if new {
+                    view.subscriptions.push(sample::subscription(n));
+                    let home = Told {
+                        by: Teller::Home,
+                        liveness: Some(Liveness::Gone),
+                        age_ms: Some(2_500),
+                        ..sample::told(n)
+                    };
+                    let told = [sample::told(n), Told { skipped: 3, ..home }];
+                    told.iter().filter(|_| n != 4).for_each(|t| assert_eq!(listeners.tell(t), 0));
+                }
+                drop(answer.send(Ok(new)));
+            }
+            Request::Unsubscribe { peer, answer } => {
+                let before = view.subscriptions.len();
+                view.subscriptions.retain(|s| s.peer != peer);
+                let _ = answer.send(view.subscriptions.len() < before);
+            }
+            Request::Listen { peer, answer } => drop(answer.send(listeners.add(peer))),
             Request::FetchFromHome { answer, .. } => drop(answer.send(Ok(Some(sample::entry(3))))),
         }
     }

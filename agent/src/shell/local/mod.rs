@@ -13,6 +13,7 @@ mod described;
 #[cfg(test)]
 pub mod front;
 mod index;
+mod subscriptions;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
@@ -45,7 +46,10 @@ use tokio::time::timeout;
 use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use answers::{BuddiesAnswer, FetchedAnswer, StatusAnswer, Tally};
+pub use answers::{
+    BuddiesAnswer, EventLine, FetchedAnswer, StatusAnswer, SubscribedAnswer, SubscribersAnswer, SubscriptionsAnswer,
+    Tally, UnsubscribedAnswer,
+};
 
 use super::{
     handle::{Ended, Handle},
@@ -102,6 +106,10 @@ fn control_routes() -> OpenApiRouter<Local> {
         .routes(routes!(buddies))
         .routes(routes!(fetch))
         .routes(routes!(ping))
+        .routes(routes!(subscriptions::list))
+        .routes(routes!(subscriptions::begin, subscriptions::end))
+        .routes(routes!(subscriptions::subscribers))
+        .routes(routes!(subscriptions::events))
         .routes(routes!(reload))
         .routes(routes!(metrics))
 }

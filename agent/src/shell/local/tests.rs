@@ -207,3 +207,54 @@ async fn a_panic_costs_its_connection_and_is_counted() {
     let scraped = metrics.render(&sample::view(), &Extras::default());
     assert!(scraped.contains("\npams_agent_task_panics_total 1\n"), "{scraped}");
 }
+
+#[tokio::test]
+async fn subscriptions_begin_end_and_are_listed_from_both_sides() {
+    let front = Front::new().await;
+    let path = |n| format!("/v1/subscriptions/{}", sample::peer(n));
+    let begun: Value = front.control().put(&path(3), &json!({})).await.unwrap();
+    assert_eq!((&begun["new"], &begun["subscription"]["by_home"]["why"]["text"]), (&json!(true), &json!("too many")));
+    let again: Value = front.control().put(&path(3), &json!({})).await.unwrap();
+    assert_eq!(again["new"], false);
+    let listed = front.get("/v1/subscriptions").await;
+    assert_eq!(listed["subscriptions"].as_array().unwrap().len(), 2);
+    for ended in [true, false] {
+        assert_eq!(front.control().delete::<Value>(&path(3)).await.unwrap(), json!({ "ended": ended }));
+    }
+    let subscribers = front.get("/v1/subscribers").await;
+    let told = &subscribers["subscribers"][0]["told"];
+    assert_eq!(told, &json!({ "least_ns": 5_000_000, "most_ns": 48_000_000 }));
+
+    let (status, problem) = front.refused(Method::PUT, &format!("/v1/subscriptions/{}", sample::ME), None).await;
+    assert_eq!((status, problem.reason.as_deref()), (409, Some("refused")));
+    for (path, expected) in [("/v1/subscriptions/me", 400), ("/v1/events?peer=me", 400), ("/v1/events?pear=1", 400)] {
+        let method = if path.starts_with("/v1/e") { Method::GET } else { Method::DELETE };
+        assert_eq!(front.refused(method, path, None).await.0, expected, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_comes_as_lines_and_only_of_whom_was_asked() {
+    let front = Front::new().await;
+    let subscribe =
+        async |n| front.control().put::<Value>(&format!("/v1/subscriptions/{}", sample::peer(n)), &json!({})).await;
+    let mut all = front.control().lines("/v1/events").await.unwrap();
+    let mut one = front.control().lines(&format!("/v1/events?peer={}", sample::peer(5))).await.unwrap();
+    subscribe(3).await.unwrap();
+    subscribe(5).await.unwrap();
+    let mut line = async || all.next::<Value>().await.unwrap().unwrap();
+    let (first, second) = (line().await, line().await);
+    assert_eq!((&first["told"]["presence"]["status"], &first["told"]["by"]), (&json!("busy"), &json!("peer")));
+    assert_eq!((&second["told"]["skipped"], &second["told"]["liveness"]), (&json!(3), &json!("gone")));
+    assert_eq!(one.next::<Value>().await.unwrap().unwrap()["told"]["peer"], json!(sample::peer(5)));
+
+    let mut kept = Vec::new();
+    let refused = loop {
+        match front.control().lines("/v1/events").await {
+            Ok(lines) => kept.push(lines),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(kept.len(), crate::shell::events::LISTENERS_MAX - 2);
+    assert!(refused.to_string().contains("listen already; end one of them"), "{refused}");
+}

@@ -7,11 +7,12 @@ mod changes;
 mod random;
 mod rosters;
 mod rules;
+mod subscriptions;
 
 use std::{collections::VecDeque, fmt::Write as _, net::SocketAddr, time::Duration};
 
 use pams_shared::{
-    frame::{Hello, Profile, Report, View, capability, close},
+    frame::{Hello, News, NotifyAck, Profile, Report, SubscribeAck, View, capability, close},
     id::{Correlator, PeerId},
     moment::Moment,
     record::{Kind, Ledger, Outcome, Record, Stages},
@@ -136,6 +137,12 @@ fn parse(now: Moment, text: &str) -> Input {
         "report" => Input::Report { session: session(&mut words), report: parse_report(words) },
         "heard" => Input::Heard { session: session(&mut words) },
         "fetch" => Input::Fetch { session: session(&mut words), peer: id(words[0]) },
+        "sub" => Input::Subscribe { session: session(&mut words), peer: id(words[0]) },
+        "unsub" => Input::Unsubscribe { session: session(&mut words), peer: id(words[0]) },
+        "told" => {
+            let (session, peer, number) = (session(&mut words), id(words[0]), words[1].parse().unwrap());
+            Input::NotifyAck { session, ack: NotifyAck { peer, number, hold_ns: None, correlator: None } }
+        }
         "bye" => Input::Goodbye { session: session(&mut words) },
         "lost" => Input::Closed { session: session(&mut words) },
         "forget" => Input::Forget { peer: id(words[0]), force: words.get(1) == Some(&"force") },
@@ -249,6 +256,17 @@ fn render(output: &Output) -> String {
             let peers: Vec<_> = roster.peers.iter().map(|r| r.peer).collect();
             format!("push #{} roster {}", session.0, list(&peers))
         }
+        Output::Push { session, push: Push::Notify(notify) } => {
+            format!("notify #{} {} {}", session.0, notify.number, news(&notify.news))
+        }
+        Output::Subscribed { session, ack: SubscribeAck(Ok(None)) } => format!("subscribed #{} nothing", session.0),
+        Output::Subscribed { session, ack: SubscribeAck(Ok(Some(n))) } => {
+            format!("subscribed #{} {}", session.0, news(n))
+        }
+        Output::Subscribed { session, ack: SubscribeAck(Err(rejected)) } => {
+            format!("refused #{} {}", session.0, rejected.detail)
+        }
+        Output::NotifyAcked { took } => format!("told in {}ms", took.as_millis()),
         Output::Fetched { session, entry: None } => format!("fetched #{} nothing", session.0),
         Output::Fetched { session, entry: Some(e) } => {
             format!("fetched #{} {} {} {}ms", session.0, letter(e.peer), e.liveness.as_str(), e.age_ms)
@@ -267,6 +285,12 @@ fn list(peers: &[PeerId]) -> String {
     if peers.is_empty() { "-".to_owned() } else { peers.iter().map(|p| letter(*p)).collect() }
 }
 
+fn news(n: &News) -> String {
+    let said = n.presence.as_ref().map_or_else(|| "-".to_owned(), |p| format!("{}@{}", p.status.as_str(), p.version));
+    let judged = n.liveness.map_or("-", Liveness::as_str);
+    format!("{} {}.{} {said} {judged} {}ms", letter(n.peer), n.order.epoch, n.order.version, n.age_ms)
+}
+
 fn sum(l: &Ledger) -> String {
     assert!(l.is_conserved(), "{l:?}");
     format!("{}={}+{}+{}+{}+{}", l.opened, l.good, l.aborted, l.failed, l.unknown, l.in_flight)
@@ -283,6 +307,10 @@ fn answer(pams: &Pams, now: Moment, question: &str) -> String {
             let summary = pams.summary(now);
             let peers: Vec<_> = summary.peers.iter().map(|(l, n)| format!("{} {n}", l.as_str())).collect();
             format!("{} sessions {}", peers.join(" "), summary.sessions)
+        }
+        "notifies" => {
+            let (n, total) = (pams.notifies(), pams.subscriptions());
+            format!("{total} subscriptions sent {} acked {} lost {}", n.sent, n.acked, n.lost)
         }
         "ready" => format!("{} in {}ms", pams.ready(now), pams.ready_in(now).as_millis()),
         "sd" => {

@@ -15,6 +15,7 @@ mod home;
 mod join;
 mod peer;
 mod roster;
+mod subscribe;
 
 use prost::{
     Message,
@@ -35,6 +36,11 @@ mod tag {
     pub(super) const GOODBYE: u32 = 5;
     pub(super) const FETCH: u32 = 6;
     pub(super) const FETCH_ACK: u32 = 7;
+    pub(super) const SUBSCRIBE: u32 = 8;
+    pub(super) const SUBSCRIBE_ACK: u32 = 9;
+    pub(super) const UNSUBSCRIBE: u32 = 10;
+    pub(super) const NOTIFY: u32 = 11;
+    pub(super) const NOTIFY_ACK: u32 = 12;
     pub(super) const REPORT: u32 = 16;
     pub(super) const REPORT_ACK: u32 = 17;
     pub(super) const RENEW: u32 = 18;
@@ -44,7 +50,7 @@ mod tag {
     pub(super) const REFUSED: u32 = 26;
 
     pub(super) const fn is_known(tag: u32) -> bool {
-        matches!(tag, PING..=FETCH_ACK | REPORT..=ROSTER | JOIN..=REFUSED)
+        matches!(tag, PING..=NOTIFY_ACK | REPORT..=ROSTER | JOIN..=REFUSED)
     }
 }
 
@@ -85,6 +91,13 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Frame, FrameError> {
             peer::count_fetch_ack(body)?;
             Frame::FetchAck(peer::fetch_ack(proto::FetchAck::decode(body)?)?)
         }
+        tag::SUBSCRIBE => Frame::Subscribe(subscribe::peer(&proto::Subscribe::decode(body)?.peer, "subscribe.peer")?),
+        tag::SUBSCRIBE_ACK => Frame::SubscribeAck(proto::SubscribeAck::decode(body)?.try_into()?),
+        tag::UNSUBSCRIBE => {
+            Frame::Unsubscribe(subscribe::peer(&proto::Unsubscribe::decode(body)?.peer, "unsubscribe.peer")?)
+        }
+        tag::NOTIFY => Frame::Notify(proto::Notify::decode(body)?.try_into()?),
+        tag::NOTIFY_ACK => Frame::NotifyAck(proto::NotifyAck::decode(body)?.try_into()?),
         tag::REPORT => {
             home::count(body)?;
             // Its many ids point into one copy.
@@ -133,6 +146,11 @@ fn message(frame: &Frame) -> proto::Frame {
         Frame::Goodbye => Body::Goodbye(proto::Goodbye {}),
         Frame::Fetch(peer) => Body::Fetch(proto::Fetch { peer: Bytes::copy_from_slice(peer.as_bytes()) }),
         Frame::FetchAck(entry) => Body::FetchAck(proto::FetchAck { entry: entry.as_deref().map(Into::into) }),
+        Frame::Subscribe(peer) => Body::Subscribe(proto::Subscribe { peer: subscribe::bytes(*peer) }),
+        Frame::SubscribeAck(ack) => Body::SubscribeAck(ack.into()),
+        Frame::Unsubscribe(peer) => Body::Unsubscribe(proto::Unsubscribe { peer: subscribe::bytes(*peer) }),
+        Frame::Notify(notify) => Body::Notify(notify.into()),
+        Frame::NotifyAck(ack) => Body::NotifyAck(ack.into()),
         Frame::Report(report) => Body::Report(report.into()),
         Frame::ReportAck(ack) => Body::ReportAck(ack.into()),
         Frame::Renew(csr) => Body::Renew(proto::Renew { csr: Bytes::copy_from_slice(csr) }),

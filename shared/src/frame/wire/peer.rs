@@ -323,7 +323,7 @@ impl From<Rejection> for proto::Rejection {
 }
 
 /// `None`: accepted. A code of a newer version becomes `Protocol`, for rejected it is; the detail tells people why.
-fn rejection(n: i32) -> Option<Rejection> {
+pub(super) fn rejection(n: i32) -> Option<Rejection> {
     match proto::Rejection::try_from(n) {
         Ok(proto::Rejection::Unspecified) => None,
         Ok(proto::Rejection::Role) => Some(Rejection::Role),

@@ -1,0 +1,146 @@
+//! Subscriptions at a home: agents are told of each change of a peer's presence and of what is concluded of it, also while the
+//! peer is out of contact, gone, or not known here yet (RFC 2779, 3.2.1 and 3.2.2). Nothing of it is kept over a restart:
+//! agents subscribe anew on each connection.
+
+use std::time::Duration;
+
+use pams_shared::{
+    frame::{News, Notify, NotifyAck, Rejected, Rejection, SubscribeAck},
+    id::PeerId,
+    moment::Moment,
+    presence::{Ended, Expired, PublisherConfig},
+};
+use serde::Serialize;
+
+use super::{Notice, Output, Pams, PamsConfig, Push, SessionId, directory::ms};
+
+/// How long an acknowledgement may take, and a subscriber be without a session, before it is told of.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// All notifies: sent = acked + lost + those under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Notifies {
+    pub sent: u64,
+    pub acked: u64,
+    /// Under way when their subscription ended.
+    pub lost: u64,
+}
+
+pub(super) fn bounds(config: &PamsConfig) -> PublisherConfig {
+    PublisherConfig {
+        patience: PATIENCE,
+        subscribers_max: config.subscribers_per_peer,
+        subscriptions_max: config.subscriptions_per_agent,
+        total_max: config.subscriptions_total,
+    }
+}
+
+impl Pams {
+    pub(super) fn subscribe(&mut self, now: Moment, session: SessionId, peer: PeerId) {
+        let Some(subscriber) = self.speaker(now, session) else { return };
+        let verdict = self.may_subscribe(subscriber, peer).and_then(|()| {
+            let room = self.publisher.subscribe(now, peer, subscriber);
+            room.map_err(|e| Rejected { code: Rejection::Busy, detail: e.to_string() })
+        });
+        if verdict.is_err() {
+            self.notice(Notice::SubscriptionRefused { peer: subscriber });
+        }
+        let ack = SubscribeAck(verdict.map(|()| self.news(now, peer)));
+        self.outputs.push_back(Output::Subscribed { session, ack });
+    }
+
+    /// Who may be told of what: every agent of the domain of everybody. The one place for access rules (RFC 2779, 5.1).
+    fn may_subscribe(&self, subscriber: PeerId, peer: PeerId) -> Result<(), Rejected> {
+        if subscriber == peer {
+            let detail = "a peer need not be told of itself".to_owned();
+            return Err(Rejected { code: Rejection::Oneself, detail });
+        }
+        Ok(())
+    }
+
+    pub(super) fn unsubscribe(&mut self, now: Moment, session: SessionId, peer: PeerId) {
+        if let Some(subscriber) = self.speaker(now, session)
+            && let Some(ended) = self.publisher.unsubscribe(peer, subscriber)
+        {
+            self.subscription_ended(ended);
+        }
+    }
+
+    pub(super) fn notify_acked(&mut self, now: Moment, session: SessionId, ack: NotifyAck) {
+        if let Some(subscriber) = self.speaker(now, session)
+            && let Some(acked) = self.publisher.acked(now, ack.peer, subscriber, ack.number)
+        {
+            self.notifies.acked += 1;
+            self.tell(Output::NotifyAcked { took: acked.took });
+        }
+    }
+
+    /// A peer's session is over, or another has taken its place; it subscribes anew.
+    pub(super) fn subscriber_down(&mut self, now: Moment, peer: PeerId) {
+        self.publisher.down(now, peer);
+    }
+
+    /// The peer leaves, or is forgotten: it is no longer told of anything.
+    pub(super) fn subscriber_left(&mut self, peer: PeerId) {
+        for ended in self.publisher.leave(peer) {
+            self.subscription_ended(ended);
+        }
+    }
+
+    fn subscription_ended(&mut self, ended: Ended) {
+        self.notifies.lost += u64::from(ended.under_way);
+    }
+
+    /// Tells whoever subscribed what changed by the input at hand. These outputs are not shed: whoever is told is told nothing
+    /// more until it acknowledges, so there is one for each subscription at most.
+    pub(super) fn push(&mut self, now: Moment) {
+        for peer in self.directory.changed() {
+            self.publisher.changed(now, peer);
+        }
+        while let Some(expired) = self.publisher.expired(now) {
+            match expired {
+                Expired::Silent { subscriber, .. } => self.notice(Notice::SubscriberLost { peer: subscriber }),
+                Expired::Lost(ended) => {
+                    if !ended.silent {
+                        self.notice(Notice::SubscriberLost { peer: ended.subscriber });
+                    }
+                    self.subscription_ended(ended);
+                }
+            }
+        }
+        while let Some(tell) = self.publisher.next(now) {
+            let session = self.directory.row(tell.subscriber).and_then(|row| row.session);
+            let (Some(session), Some(news)) = (session, self.news(now, tell.presentity)) else {
+                // Forgotten meanwhile; it is told of when it comes again.
+                self.publisher.withdraw(tell.presentity, tell.subscriber);
+                self.notifies.lost += u64::from(tell.again);
+                continue;
+            };
+            self.notifies.sent += u64::from(!tell.again);
+            let notify = Notify { number: tell.number, news, correlator: None };
+            self.outputs.push_back(Output::Push { session, push: Push::Notify(notify) });
+        }
+    }
+
+    /// `None`: nothing is known of it here, yet.
+    fn news(&self, now: Moment, peer: PeerId) -> Option<News> {
+        let row = self.directory.row(peer)?;
+        Some(News {
+            peer,
+            order: row.order(),
+            // What an earlier epoch said may not be so any more; the present one says it with its first report.
+            presence: row.presence.clone().filter(|_| row.version.is_some()),
+            liveness: Some(row.liveness),
+            age_ms: ms(now.since(row.heard)),
+        })
+    }
+
+    /// Subscriptions at present.
+    pub fn subscriptions(&self) -> usize {
+        self.publisher.len()
+    }
+
+    pub fn notifies(&self) -> Notifies {
+        self.notifies
+    }
+}
