@@ -321,7 +321,7 @@ impl Shell {
                         let _ = answer.send(ack);
                     }
                 }
-                Output::Told(told) => self.metrics.dropped("events", self.listeners.tell(&told) as u64),
+                Output::Told(told) => self.metrics.dropped("events", self.listeners.tell(&told)),
                 Output::Record(record) => self.consumers.take(&record),
                 Output::Pinged { token, result } => {
                     if let Some(answer) = self.asked.remove(&token) {

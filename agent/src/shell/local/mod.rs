@@ -93,6 +93,7 @@ const COMMON: &[openapi::Common] = &[
         (name = "agent", description = "The agent itself"),
         (name = "presence", description = "What this peer says of itself"),
         (name = "peers", description = "Buddies, and any peer by its id"),
+        (name = "subscriptions", description = "Being told of changes, and who is told of ours"),
         (name = "operation", description = "For Prometheus and supervisors"),
     )
 )]
