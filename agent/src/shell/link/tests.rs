@@ -1,11 +1,21 @@
 //! Real connections on loopback.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 use futures_util::stream;
-use pams_shared::{id::Correlator, identity, socket::Socket};
-use tokio::net::UdpSocket;
+use pams_shared::{
+    frame::{Frame, close, wire},
+    id::Correlator,
+    identity, quic,
+    record::Reason,
+    socket::Socket,
+};
+use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
 
 use super::{
     super::cluster::{Cluster, Side, soon},
+    call::CALLS_MAX,
+    read::Guard,
     *,
 };
 
