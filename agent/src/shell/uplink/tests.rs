@@ -1,8 +1,13 @@
 use super::{
     super::cluster::{Cluster, soon},
+    push::pushes,
+    retry::{RETRY_FIRST, RETRY_LAST},
     *,
 };
-use pams_shared::frame::Rostered;
+use pams_shared::{
+    frame::{self, Frame, Rostered},
+    quic,
+};
 
 #[tokio::test]
 async fn a_home_that_is_lost_answers_what_it_was_asked() {
