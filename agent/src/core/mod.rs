@@ -4,8 +4,10 @@
 //! or the next input. No clock, no socket, no task, no randomness of its own: a run is a function of its seed and inputs.
 
 mod batcher;
+mod config;
 mod home;
 mod io;
+mod peers;
 mod publish;
 mod roster;
 mod subscribe;
@@ -18,67 +20,23 @@ use std::{
 };
 
 use pams_shared::{
-    frame::{Ping, Pong, Profile},
+    frame::{Ping, Profile},
     id::{Correlator, Minter, PeerId},
     moment::Moment,
-    presence::{Answering, Change, Presentity, Publisher, Subscriber, Watcher, WatcherConfig},
+    presence::{Change, Presentity, Publisher, Subscriber, Watcher},
     record::{Kind, Ledger, Outcome, Reason, Record, Why},
     status::Presence,
-    transaction::{Answer, Closed, Pool},
+    transaction::Pool,
 };
 
 use batcher::Batcher;
+pub use config::{AgentConfig, BuddyConfig};
 use home::Home;
 pub use io::{Command, HomeInput, Input, LinkId, Notice, Output, Trying};
-use roster::{CONTACTS_MAX, Reach, Roster};
+use roster::{Reach, Roster};
 pub use subscribe::{SUBSCRIPTIONS_MAX, Teller, Told};
 pub use upheaval::{Move, Sleep};
 pub use view::{BuddyView, HomeView, LedgerView, LegView, Origin, SubscriberView, SubscriptionView, View};
-
-/// Clocks that differ by more are told of.
-const CLOCK_OFFSET_TOLD: Duration = Duration::from_secs(60);
-/// Of one clock it is not told again sooner, whatever it does.
-const CLOCK_OFFSET_PAUSE: Duration = Duration::from_secs(600);
-
-#[derive(Clone, Debug)]
-pub struct AgentConfig {
-    pub watcher: WatcherConfig,
-    pub buddies: Vec<BuddyConfig>,
-    /// Whose presence is wanted from the start.
-    pub subscribe: Vec<PeerId>,
-    /// As restored from the last run.
-    pub presence: Presence,
-    pub profile: Profile,
-    /// Transactions in flight at once.
-    pub pool_max: usize,
-    /// Records kept for the home while it is away.
-    pub backlog_max: usize,
-    /// Slows every pong down: tests and the demo play a busy peer with it.
-    pub answer_after: Duration,
-}
-
-impl Default for AgentConfig {
-    fn default() -> Self {
-        Self {
-            watcher: WatcherConfig::default(),
-            buddies: Vec::new(),
-            subscribe: Vec::new(),
-            presence: Presence::default(),
-            profile: Profile::default(),
-            pool_max: 16_384,
-            backlog_max: 10_000,
-            answer_after: Duration::ZERO,
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BuddyConfig {
-    pub peer: PeerId,
-    pub name: Option<String>,
-    /// `host:port`; empty: the home is asked.
-    pub addresses: Vec<String>,
-}
 
 /// Why the core wants to be woken: for logs and tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -246,110 +204,6 @@ impl Agent {
         self.pool.ledgers()
     }
 
-    // What came from peers.
-
-    fn ping_came(&mut self, now: Moment, from: PeerId, ping: Ping, arrived: Option<Moment>) {
-        self.watcher.heard(now, from, &mut self.changes);
-        match self.presentity.answer(now, from, ping, arrived) {
-            Answering::Now(pong) => self.out.push_back(Output::SendPong { peer: from, pong }),
-            Answering::Later => {}
-            Answering::Overrun => self.notice(Notice::AnswersOverrun { peer: from }),
-        }
-    }
-
-    fn pong_came(&mut self, now: Moment, from: PeerId, pong: Pong, arrived: Option<Moment>, path_rtt_ns: Option<u64>) {
-        if matches!(self.pool.context(pong.correlator), Some(Purpose::Notify)) {
-            return self.notice(Notice::UnknownCorrelator { peer: from });
-        }
-        let answer = Answer { arrived, hold_ns: pong.hold_ns, status: Some(pong.status), path_rtt_ns };
-        match self.pool.close(now, pong.correlator, from.0, answer) {
-            Closed::Good(record, purpose) => {
-                let opened = now.before(Duration::from_nanos(record.total_ns.unwrap_or_default()));
-                self.watcher.answered(now, from, opened, (pong.status, pong.version), &mut self.changes);
-                if self.watcher.buddy(from).is_some() {
-                    self.last.insert(from, (*record).clone());
-                }
-                self.ended(now, *record, purpose);
-            }
-            Closed::Late { total_ns } => {
-                self.watcher.late(now, from, pong.status, pong.version, &mut self.changes);
-                self.notice(Notice::Late { peer: from, total_ns });
-            }
-            Closed::Duplicate => self.notice(Notice::Duplicate { peer: from }),
-            Closed::Stranger => self.notice(Notice::UnknownCorrelator { peer: from }),
-        }
-    }
-
-    // Connections.
-
-    fn link_up(&mut self, now: Moment, peer: PeerId, link: LinkId, epoch: u64, clock_offset_ms: i64) {
-        let held = self.roster.up(peer, link);
-        if let Some(contact) = self.roster.contact_mut(peer) {
-            contact.clock_offset_ms = Some(clock_offset_ms);
-            if epoch > contact.epoch {
-                contact.epoch = epoch;
-                self.watcher.restarted(now, peer, &mut self.changes);
-            }
-        }
-        self.tell_clock(now, peer.0, clock_offset_ms);
-        self.watcher.heard(now, peer, &mut self.changes);
-        self.notice(Notice::LinkUp { peer });
-        // Subscriptions are renewed on each connection, in both directions.
-        self.publisher.down(now, peer);
-        self.subscriber.linked(peer);
-        for correlator in held {
-            self.out.push_back(Output::SendPing { peer, ping: Ping { correlator } });
-        }
-    }
-
-    fn link_down(&mut self, now: Moment, peer: PeerId, link: LinkId, why: Why, restarted: bool) {
-        if !self.roster.down(peer, link, why.clone()) {
-            return;
-        }
-        self.publisher.down(now, peer);
-        self.subscriber.unlinked(peer);
-        if restarted {
-            self.watcher.hasten(peer, now);
-        }
-        self.notice(Notice::LinkDown { peer, why });
-    }
-
-    fn unreachable(&mut self, now: Moment, peer: PeerId, why: Why) {
-        let held = self.roster.failed(peer, why.clone());
-        self.notice(Notice::DialFailed { peer, why: why.clone() });
-        // Refusals are final. Otherwise whoever asks is told at once, and for polls the next dial may yet come in time.
-        let (end, hold): (Vec<_>, Vec<_>) = held.into_iter().partition(|c| {
-            why.reason.outcome() == Outcome::Failed || matches!(self.pool.context(*c), Some(Purpose::Asked { .. }))
-        });
-        self.roster.hold(peer, hold);
-        let reason = if why.reason.outcome() == Outcome::Failed { why.reason } else { Reason::NotSent };
-        for correlator in end {
-            self.fail(now, correlator, reason);
-        }
-        self.roster.tidy(peer);
-    }
-
-    fn resolved(&mut self, now: Moment, peer: PeerId, found: Result<Vec<String>, Why>) {
-        if !self.roster.is_resolving(peer) {
-            return; // it called us meanwhile, or the home was given up
-        }
-        match found {
-            Ok(addresses) if addresses.is_empty() => {
-                let text = "the home knows no address of this peer: has its agent ever joined?";
-                self.unreachable(now, peer, Why::new(Reason::NotSent, text));
-            }
-            Ok(addresses) => {
-                self.roster.dialling(peer);
-                self.out.push_back(Output::Dial { peer, addresses });
-            }
-            Err(why) => {
-                // Whatever the home's reason: the peer has refused nobody.
-                let text = format!("the home could not be asked for its address: {}", why.text);
-                self.unreachable(now, peer, Why::new(Reason::NotSent, text));
-            }
-        }
-    }
-
     // Commands.
 
     fn command(&mut self, now: Moment, command: Command) {
@@ -474,19 +328,6 @@ impl Agent {
             };
             self.batcher.view(peer);
             self.notice(notice);
-        }
-    }
-
-    /// Tells of a clock that is off: once, and again when it is off by another amount, but not with each connection.
-    fn tell_clock(&mut self, now: Moment, who: uuid::Uuid, ms: i64) {
-        let notable = |ms: i64| Duration::from_millis(ms.unsigned_abs()) > CLOCK_OFFSET_TOLD;
-        let news = match self.clocks_told.get(&who) {
-            Some((at, told)) => notable(ms.saturating_sub(*told)) && now.since(*at) >= CLOCK_OFFSET_PAUSE,
-            None => self.clocks_told.len() < CONTACTS_MAX,
-        };
-        if notable(ms) && news {
-            self.clocks_told.insert(who, (now, ms));
-            self.notice(Notice::ClockOffset { who, ms });
         }
     }
 

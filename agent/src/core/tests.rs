@@ -3,7 +3,7 @@
 mod rosters;
 
 use pams_shared::{
-    frame::{Notify, Report, ReportAck, Terms},
+    frame::{Notify, Pong, Report, ReportAck, Terms},
     id::ServerId,
     presence::Ask,
     record::Stage,
