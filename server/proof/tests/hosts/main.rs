@@ -35,7 +35,7 @@ struct Scenario {
     run: Run,
 }
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     exact("paths", &["home", "a", "b"], |lab| Box::pin(paths::the_network_stage_follows_the_path(lab))),
     exact("stages", &["home", "a", "b", "c"], |lab| Box::pin(paths::what_is_slow_moves_its_stage_only(lab))),
     outage("cut", &["home", "a", "b"], |lab| Box::pin(cuts::both_ways_for_thirty_seconds(lab))),
@@ -44,7 +44,8 @@ const SCENARIOS: [Scenario; 10] = [
     outage("kill-busy", &["home", "a", "b"], |lab| Box::pin(crashes::a_busy_peer_is_killed(lab))),
     outage("stop", &["home", "a", "b"], |lab| Box::pin(crashes::a_peer_is_stopped_for_twenty_seconds(lab))),
     outage("restart", &["home", "a", "b"], |lab| Box::pin(moves::a_peer_is_restarted(lab))),
-    outage("address", &["home", "a", "b"], |lab| Box::pin(moves::who_called_gets_another_address(lab))),
+    outage("address-of-caller", &["home", "a", "b"], |lab| Box::pin(moves::who_called_gets_another_address(lab))),
+    outage("address-of-called", &["home", "a", "b"], |lab| Box::pin(moves::who_was_called_gets_another_address(lab))),
     outage("home", &["home", "a", "b"], |lab| Box::pin(moves::the_home_is_killed_and_started_again(lab))),
 ];
 

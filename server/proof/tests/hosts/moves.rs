@@ -7,6 +7,7 @@ use pams_proof::{
     lab::Lab,
     pams::{Home, PATIENCE, Seat, until},
 };
+use tokio::time::sleep;
 
 use crate::{
     Outcome,
@@ -18,8 +19,10 @@ use crate::{
 
 const LEFT_WITHIN: Duration = Duration::from_secs(2);
 const LIVE_WITHIN: Duration = Duration::from_secs(6);
-/// The connection goes on from another address (RFC 9000, 9), so a peer that moves is not gone for long.
-const MOVED_WITHIN: Duration = Duration::from_secs(4);
+/// Agents look every 5 s whether their addresses are others, tell their home, and call those back that had called them.
+const MOVED_WITHIN: Duration = Duration::from_secs(8);
+/// Before that age, two calls between the same two that cross leave one of them, whichever came first.
+const SETTLED: Duration = Duration::from_secs(11);
 
 pub async fn a_peer_is_restarted(lab: &Lab) -> Outcome {
     let Pair { home, a, b, alpha, beta } = Pair::start(lab, often).await?;
@@ -41,24 +44,45 @@ pub async fn a_peer_is_restarted(lab: &Lab) -> Outcome {
 
 /// `b` moves, which had called `a`: QUIC's client may change its address (RFC 9000, 9).
 pub async fn who_called_gets_another_address(lab: &Lab) -> Outcome {
+    moved(lab, "b: another address, it had called", |a, b| (a.clone(), b.asks_home_for(&[&a]))).await
+}
+
+/// `b` moves, which `a` had called: QUIC's server may not, so that `b` has to call back.
+pub async fn who_was_called_gets_another_address(lab: &Lab) -> Outcome {
+    moved(lab, "b: another address, it was called", |a, b| (a.asks_home_for(&[&b]), b)).await
+}
+
+async fn moved(lab: &Lab, what: &'static str, watching: fn(Seat, Seat) -> (Seat, Seat)) -> Outcome {
     lab.wire.set_both(lab.port("a"), lab.port("b"), WHOLE);
     let home = Home::start(lab, "home").await?;
-    let a = often(Seat::new(lab, "a")?);
-    let b = often(Seat::new(lab, "b")?).asks_home_for(&[&a]);
-    let alpha = a.start(lab, Some(&home.token)).await?;
-    let beta = b.start(lab, Some(&home.token)).await?;
-    until("a is live", PATIENCE, async || beta.takes_for(a.peer, "live").await).await?;
+    let (a, b) = watching(often(Seat::new(lab, "a")?), often(Seat::new(lab, "b")?));
+    // Who watches learns from the home where the other is, which must be there first.
+    let (alpha, beta) = if a.config.buddy.is_empty() {
+        let alpha = a.start(lab, Some(&home.token)).await?;
+        (alpha, b.start(lab, Some(&home.token)).await?)
+    } else {
+        let beta = b.start(lab, Some(&home.token)).await?;
+        (a.start(lab, Some(&home.token)).await?, beta)
+    };
+    let (asks, asked) = if a.config.buddy.is_empty() { (&beta, a.peer) } else { (&alpha, b.peer) };
+    until("it is live", PATIENCE, async || asks.takes_for(asked, "live").await).await?;
 
-    let before = beta.pings().await?.good;
+    sleep(SETTLED).await;
+    let before = asks.pings().await?.good;
     lab.readdress("b")?;
-    let back = until("a answers b again", MOVED_WITHIN, async || {
-        beta.takes_for(a.peer, "live").await && beta.pings().await.is_ok_and(|l| l.good >= before + 5)
+    let back = until("it is answered again", MOVED_WITHIN, async || {
+        asks.takes_for(asked, "live").await && asks.pings().await.is_ok_and(|l| l.good >= before + 5)
     })
     .await?;
+    let at_home = async || {
+        let detail = home.peer(b.peer).await.unwrap_or_default();
+        detail["observed"].as_str().is_some_and(|at| at.contains(&lab.address("b").to_string()))
+    };
+    let known = until("the home sees b where it is", MOVED_WITHIN, at_home).await?;
+    let noticed = vec![after("5 answered", back, MOVED_WITHIN), after("then at home", known, MOVED_WITHIN)];
     let of_a = settle(&home, &a, alpha).await?;
     let of_b = settle(&home, &b, beta).await?;
-    let noticed = vec![after("5 more answered", back, MOVED_WITHIN)];
-    Ok(vec![Row::Outage { what: "b: another address", noticed, accounts: vec![("a", of_a), ("b", of_b)] }])
+    Ok(vec![Row::Outage { what, noticed, accounts: vec![("a", of_a), ("b", of_b)] }])
 }
 
 pub async fn the_home_is_killed_and_started_again(lab: &Lab) -> Outcome {
