@@ -5,14 +5,22 @@ use std::{env, fs, path::Path};
 
 use pams_shared::openapi::{document, operations, paths, served, unsaid};
 
+use utoipa::{OpenApi, openapi::OpenApi as Document};
+
 use super::{front::Front, *};
 use crate::sample;
 
 /// Of both listeners, as it is checked in; each serves its own part.
-fn whole() -> utoipa::openapi::OpenApi {
-    let mut whole = document(control_routes(), COMMON);
-    whole.merge(document(http_routes(), COMMON));
-    whole
+fn whole() -> Document {
+    document(Description::openapi(), [ControlRoutes::openapi(), HttpRoutes::openapi()], COMMON)
+}
+
+fn of_control() -> Document {
+    document(Description::openapi(), [ControlRoutes::openapi()], COMMON)
+}
+
+fn of_http() -> Document {
+    document(Description::openapi(), [HttpRoutes::openapi()], COMMON)
 }
 
 #[test]
@@ -27,9 +35,8 @@ fn the_description_is_the_one_that_is_checked_in() {
 
 #[test]
 fn each_route_is_described_and_nothing_else() {
-    for routes in [control_routes, http_routes] {
-        let described = document(routes(), COMMON).paths.paths.into_keys().collect();
-        assert_eq!(paths(&served(routes(), COMMON)), described);
+    for (routes, described) in [(control_routes(), of_control()), (http_routes(), of_http())] {
+        assert_eq!(paths(&served(routes, DESCRIPTION)), described.paths.paths.into_keys().collect());
     }
 }
 
@@ -41,7 +48,7 @@ fn each_part_says_what_it_is() {
 #[tokio::test]
 async fn what_is_not_described_is_not_allowed_and_the_answer_says_what_is() {
     let front = Front::new().await;
-    for (path, item) in document(control_routes(), COMMON).paths.paths {
+    for (path, item) in of_control().paths.paths {
         let described: Vec<_> = operations(&item).map(|(method, _)| method).collect();
         let asked = path.replace("{id}", &sample::peer(2).to_string());
         for method in ["GET", "PUT", "POST", "DELETE", "PATCH"].into_iter().filter(|m| !described.contains(m)) {
@@ -64,7 +71,7 @@ async fn the_page_tells_how_home_and_buddies_are() {
     assert!(page.contains("\r\ncontent-type: text/html; charset=utf-8\r\n"), "{page}");
     assert!(page.contains("<div class=\"good\"><dt>home</dt><dd>connected</dd></div>"), "{page}");
     assert!(page.contains("<dt>gone</dt><dd>1</dd>"), "{page}");
-    for path in document(http_routes(), COMMON).paths.paths.keys().filter(|path| *path != "/") {
+    for path in of_http().paths.paths.keys().filter(|path| *path != "/") {
         assert!(page.contains(&format!("href=\"{path}\"")), "{path} stands not on the page");
     }
 }

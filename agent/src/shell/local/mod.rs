@@ -38,13 +38,13 @@ use pams_shared::{
     openapi,
     record::{Reason, Record, Why},
     reload::Standing,
+    routes,
     serve::{Bounds, Caller, Refusal},
     status::{NOTE_BYTES_MAX, Presence, Status},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
-use utoipa::{IntoParams, OpenApi};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa::IntoParams;
 
 pub use answers::{
     BuddiesAnswer, EventLine, FetchedAnswer, StatusAnswer, SubscribedAnswer, SubscribersAnswer, SubscriptionsAnswer,
@@ -72,13 +72,15 @@ const VIEW_WITHIN: Duration = Duration::from_secs(5);
 pub const REQUEST_WITHIN: Duration = DEADLINE_MAX.saturating_add(Duration::from_secs(30));
 
 /// What every route may answer beside its own.
+#[cfg(test)]
 const COMMON: &[openapi::Common] = &[
     (408, "The request took too long, or its body did not come"),
     (503, "The agent is stopping, is stuck, or is of no use yet: `detail` says which"),
 ];
 
 /// What stands at the head of the description of the routes.
-#[derive(OpenApi)]
+#[cfg(test)]
+#[derive(utoipa::OpenApi)]
 #[openapi(
     info(
         title = "pams-agent",
@@ -99,29 +101,19 @@ const COMMON: &[openapi::Common] = &[
 )]
 struct Description;
 
-/// One line for each handler of the control socket; the annotation at the handler has its path.
-fn control_routes() -> OpenApiRouter<Local> {
-    OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(status))
-        .routes(routes!(presence, publish))
-        .routes(routes!(buddies))
-        .routes(routes!(fetch))
-        .routes(routes!(ping))
-        .routes(routes!(subscriptions::list))
-        .routes(routes!(subscriptions::begin, subscriptions::end))
-        .routes(routes!(subscriptions::subscribers))
-        .routes(routes!(subscriptions::events))
-        .routes(routes!(reload))
-        .routes(routes!(metrics))
+/// The description of both listeners; each serves its own part.
+const DESCRIPTION: &str = include_str!("../../../openapi.json");
+
+routes! {
+    /// The handlers of the control socket; the annotation at the handler has its path.
+    control_routes of Local, described by ControlRoutes:
+    status, presence, publish, buddies, fetch, ping, subscriptions::list, subscriptions::begin, subscriptions::end,
+    subscriptions::subscribers, subscriptions::events, reload, metrics,
 }
 
-/// And of the HTTP listener.
-fn http_routes() -> OpenApiRouter<Local> {
-    OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(index::index))
-        .routes(routes!(scrape))
-        .routes(routes!(healthz))
-        .routes(routes!(readyz))
+routes! {
+    /// And of the HTTP listener.
+    http_routes of Local, described by HttpRoutes: index::index, scrape, healthz, readyz,
 }
 
 /// The peer in a path.
@@ -164,8 +156,8 @@ impl Local {
         self.finish(http_routes())
     }
 
-    fn finish(self, routes: OpenApiRouter<Self>) -> Router {
-        openapi::served(routes, COMMON)
+    fn finish(self, routes: openapi::Routes<Self>) -> Router {
+        openapi::served(routes, DESCRIPTION)
             .fallback(unknown)
             .method_not_allowed_fallback(not_allowed)
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

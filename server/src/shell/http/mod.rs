@@ -27,8 +27,10 @@ use pams_shared::{
     control::{self, SocketFile},
     id::ServerId,
     identity::Address,
-    landing, openapi,
+    landing,
+    openapi::{self, Routes},
     reload::Standing,
+    routes,
     serve::{Bounds, serve},
     socket::Socket,
 };
@@ -38,8 +40,6 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use utoipa::OpenApi;
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use self::api::ForgetAnswer;
 use super::{handle::Handle, reload::Reloading};
@@ -57,11 +57,13 @@ const BOUNDS: Bounds = Bounds {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What every route may answer beside its own.
+#[cfg(test)]
 const COMMON: &[openapi::Common] =
     &[(503, "The server is starting, stopping or stuck; `Retry-After` says when to ask again, where that is known")];
 
 /// What stands at the head of the description of the routes.
-#[derive(OpenApi)]
+#[cfg(test)]
+#[derive(utoipa::OpenApi)]
 #[openapi(
     info(
         title = "pams-server",
@@ -172,30 +174,30 @@ impl Listeners {
     }
 }
 
-/// What every listener serves.
-fn read_only() -> OpenApiRouter<Arc<Sources>> {
-    OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(index::index))
-        .routes(routes!(api::metrics))
-        .routes(routes!(api::healthz))
-        .routes(routes!(api::readyz))
-        .routes(routes!(api::server))
-        .routes(routes!(api::peers))
-        .routes(routes!(api::peer))
-        .routes(routes!(api::overlays))
-        .routes(routes!(api::events))
-        .routes(routes!(pages::sd))
+/// The description of all routes; each listener serves its own part.
+const DESCRIPTION: &str = include_str!("../../../openapi.json");
+
+routes! {
+    /// What every listener serves.
+    read_only of Arc<Sources>, described by ReadOnly:
+    index::index, api::metrics, api::healthz, api::readyz, api::server, api::peers, api::peer, api::overlays, api::events,
+    pages::sd,
+}
+
+routes! {
+    /// What the admin socket serves beside.
+    admin_only of Arc<Sources>, described by AdminOnly: api::forget, api::reload,
 }
 
 /// What the admin socket serves.
-fn everything() -> OpenApiRouter<Arc<Sources>> {
-    read_only().routes(routes!(api::forget)).routes(routes!(api::reload))
+fn everything() -> Routes<Arc<Sources>> {
+    read_only().and(admin_only())
 }
 
-fn finish(routes: OpenApiRouter<Arc<Sources>>, sources: Arc<Sources>) -> Router {
+fn finish(routes: Routes<Arc<Sources>>, sources: Arc<Sources>) -> Router {
     let not_allowed = async |method: Method, uri: Uri| problem::method(&method, uri.path());
     let not_found = async |uri: Uri| problem::path(uri.path());
-    openapi::served(routes, COMMON)
+    openapi::served(routes, DESCRIPTION)
         .method_not_allowed_fallback(not_allowed)
         .fallback(not_found)
         .layer(from_fn(in_time))
