@@ -10,7 +10,7 @@ use pams_shared::{
     transaction::{Answer, Closed},
 };
 
-use super::{Agent, HomeInput, Notice, Output, Purpose, Trying};
+use super::{Agent, HomeInput, Notice, Output, Purpose, Trying, roster::Word};
 
 /// How long a report waits for its acknowledgement.
 const REPORT_PATIENCE: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ impl Agent {
         }
     }
 
-    /// The home says whom to watch. Buddies of the configuration stay what they are; whoever is not named any more is not
+    /// The home says whom to watch. Buddies of the configuration stay what they are; whoever nobody names any more is not
     /// watched any more.
     fn take_roster(&mut self, now: Moment, mut roster: Roster) {
         roster.peers.retain(|r| r.peer != self.me);
@@ -91,13 +91,12 @@ impl Agent {
         self.notice(Notice::RosterCame { peers: roster.peers.len(), over });
         let named: BTreeSet<PeerId> = roster.peers.iter().map(|r| r.peer).collect();
         for peer in self.roster.given().into_iter().filter(|peer| !named.contains(peer)) {
-            if self.roster.take(peer) {
-                self.dismiss(now, peer);
-            }
+            self.roster.take(peer);
+            self.dismiss(now, peer);
         }
         for Rostered { peer, name, addresses } in roster.peers {
             let addresses = addresses.iter().map(ToString::to_string).collect();
-            self.roster.give(peer, Some(name).filter(|n| !n.is_empty()), addresses);
+            self.roster.give(peer, Word { name: Some(name).filter(|n| !n.is_empty()), addresses });
             self.watcher.watch(now, peer, &mut self.minter);
         }
     }

@@ -15,7 +15,7 @@ mod upheaval;
 mod view;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
@@ -33,7 +33,7 @@ use batcher::Batcher;
 pub use config::{AgentConfig, BuddyConfig};
 use home::Home;
 pub use io::{Command, HomeInput, Input, LinkId, Notice, Output, Trying};
-use roster::{Reach, Roster};
+use roster::{Reach, Roster, Wanter, Word};
 pub use subscribe::{SUBSCRIPTIONS_MAX, Teller, Told};
 pub use upheaval::{Move, Sleep};
 pub use view::{BuddyView, HomeView, LedgerView, LegView, Origin, SubscriberView, SubscriptionView, View};
@@ -73,8 +73,6 @@ pub struct Agent {
     home: Home,
     publisher: Publisher,
     subscriber: Subscriber,
-    /// Of the wanted peers, those of the configuration.
-    configured: BTreeSet<PeerId>,
     /// The last good notify to each subscriber.
     notified: BTreeMap<PeerId, Record>,
     last: BTreeMap<PeerId, Record>,
@@ -104,7 +102,6 @@ impl Agent {
             home: Home::default(),
             publisher: Publisher::new(publish::bounds()),
             subscriber: Subscriber::new(SUBSCRIPTIONS_MAX),
-            configured: config.subscribe.iter().copied().collect(),
             notified: BTreeMap::new(),
             last: Default::default(),
             clocks_told: Default::default(),
@@ -119,10 +116,10 @@ impl Agent {
             if peer == me {
                 agent.notice(Notice::RosterNamesSelf);
             } else if agent.watcher.watch(now, peer, &mut agent.minter) {
-                agent.roster.configure(peer, buddy.name, buddy.addresses);
+                agent.roster.configure(peer, Word { name: buddy.name, addresses: buddy.addresses });
             }
         }
-        config.subscribe.into_iter().for_each(|peer| agent.want(now, peer));
+        config.subscribe.into_iter().for_each(|peer| agent.want(now, peer, Wanter::Config));
         agent
     }
 
@@ -218,8 +215,8 @@ impl Agent {
             }
             Command::Ping { peer, token } => self.ping(now, peer, Purpose::Asked { token }),
             Command::Reconfigure(config) => self.reconfigure(now, *config),
-            Command::Subscribe { peer } => self.want(now, peer),
-            Command::Unsubscribe { peer } => self.unwant(now, peer),
+            Command::Subscribe { peer } => self.want(now, peer, Wanter::Command),
+            Command::Unsubscribe { peer } => self.unsubscribe(now, peer),
             Command::Shutdown => {
                 self.draining = true;
                 while let Some((record, purpose)) = self.pool.abandon(Reason::Shutdown) {

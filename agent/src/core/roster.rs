@@ -1,7 +1,7 @@
 //! How each peer can be reached: its addresses, the connection if there is one, and the pings that wait for one. It decides
 //! when to dial; it does not judge anybody (that is the Watcher's).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pams_shared::{
     id::{Correlator, PeerId},
@@ -20,16 +20,12 @@ pub struct Roster {
 
 #[derive(Debug, Default)]
 pub struct Contact {
-    /// A label, of a buddy: from where it is on the roster.
-    pub name: Option<String>,
     /// On the roster by our own configuration.
-    pub configured: bool,
-    /// On the roster by the home's word.
-    pub given: bool,
-    /// Its presence is wanted.
-    pub wanted: bool,
-    /// Of a buddy, from where it is on the roster; those of the configuration may hold host names.
-    pub addresses: Vec<String>,
+    pub configured: Option<Word>,
+    /// On the roster by the home.
+    pub given: Option<Word>,
+    /// By whom its presence is wanted.
+    pub wanted_by: BTreeSet<Wanter>,
     pub link: Link,
     /// Pings opened and waiting for a link, oldest first.
     pub held: Vec<Correlator>,
@@ -37,6 +33,23 @@ pub struct Contact {
     pub why: Option<Why>,
     pub epoch: u64,
     pub clock_offset_ms: Option<i64>,
+}
+
+/// What is said of a buddy by who names it.
+#[derive(Debug, Default)]
+pub struct Word {
+    /// A label.
+    pub name: Option<String>,
+    /// `host:port` each; those of the configuration may hold host names.
+    pub addresses: Vec<String>,
+}
+
+/// Who can want a peer's presence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wanter {
+    Config,
+    /// Somebody at the control socket.
+    Command,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,17 +75,39 @@ pub enum Reach {
 impl Contact {
     /// Kept whether reachable or not.
     pub fn is_buddy(&self) -> bool {
-        self.configured || self.given || self.wanted
+        self.configured.is_some() || self.given.is_some() || !self.wanted_by.is_empty()
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        self.words().find_map(|word| word.name.as_deref())
+    }
+
+    /// Where it is called; none: the home is asked.
+    pub fn addresses(&self) -> &[String] {
+        self.words().map(|word| word.addresses.as_slice()).find(|a| !a.is_empty()).unwrap_or_default()
+    }
+
+    /// What the configuration says comes before what the home says, which holds where the former says nothing.
+    fn words(&self) -> impl Iterator<Item = &Word> {
+        self.configured.iter().chain(&self.given)
     }
 }
 
 impl Roster {
-    /// A buddy of the configuration. What it says comes before what the home says.
-    pub fn configure(&mut self, peer: PeerId, name: Option<String>, addresses: Vec<String>) {
+    /// A buddy of the configuration, or what that says of it anew. Whether it is to be called elsewhere now.
+    pub fn configure(&mut self, peer: PeerId, word: Word) -> bool {
         let contact = self.contacts.entry(peer).or_default();
-        contact.configured = true;
-        contact.name = name;
-        contact.addresses = addresses;
+        let before = contact.addresses().to_vec();
+        contact.configured = Some(word);
+        contact.addresses() != before
+    }
+
+    /// The configuration does not name it any more. Whether it is to be called elsewhere now.
+    pub fn unconfigure(&mut self, peer: PeerId) -> bool {
+        let Some(contact) = self.contacts.get_mut(&peer) else { return false };
+        let before = contact.addresses().to_vec();
+        contact.configured = None;
+        contact.addresses() != before
     }
 
     pub fn is_connected(&self, peer: PeerId) -> bool {
@@ -89,53 +124,45 @@ impl Roster {
     }
 
     /// A buddy by the home's word, or what that says of it anew.
-    pub fn give(&mut self, peer: PeerId, name: Option<String>, addresses: Vec<String>) {
-        let contact = self.contacts.entry(peer).or_default();
-        contact.given = true;
-        if !contact.configured {
-            contact.name = name;
-            contact.addresses = addresses;
+    pub fn give(&mut self, peer: PeerId, word: Word) {
+        self.contacts.entry(peer).or_default().given = Some(word);
+    }
+
+    /// The home does not name it any more.
+    pub fn take(&mut self, peer: PeerId) {
+        if let Some(contact) = self.contacts.get_mut(&peer) {
+            contact.given = None;
         }
     }
 
     /// All that are buddies by the home's word.
     pub fn given(&self) -> Vec<PeerId> {
-        self.contacts.iter().filter(|(_, c)| c.given).map(|(p, _)| *p).collect()
+        self.contacts.iter().filter(|(_, c)| c.given.is_some()).map(|(p, _)| *p).collect()
     }
 
     /// All that are buddies by the configuration.
     pub fn configured(&self) -> Vec<PeerId> {
-        self.contacts.iter().filter(|(_, c)| c.configured).map(|(p, _)| *p).collect()
-    }
-
-    /// The home does not name it any more. Whether it is no buddy any more.
-    pub fn take(&mut self, peer: PeerId) -> bool {
-        self.strike(peer, |contact| std::mem::take(&mut contact.given))
-    }
-
-    /// The configuration does not name it any more. Whether it is no buddy any more.
-    pub fn unconfigure(&mut self, peer: PeerId) -> bool {
-        self.strike(peer, |contact| std::mem::take(&mut contact.configured))
+        self.contacts.iter().filter(|(_, c)| c.configured.is_some()).map(|(p, _)| *p).collect()
     }
 
     /// A buddy because its presence is wanted.
-    pub fn want(&mut self, peer: PeerId) {
-        self.contacts.entry(peer).or_default().wanted = true;
+    pub fn want(&mut self, peer: PeerId, by: Wanter) {
+        self.contacts.entry(peer).or_default().wanted_by.insert(by);
     }
 
-    /// Its presence is not wanted any more. Whether it is no buddy any more.
-    pub fn unwant(&mut self, peer: PeerId) -> bool {
-        self.strike(peer, |contact| std::mem::take(&mut contact.wanted))
+    /// Its presence is not wanted by this one any more. Whether nobody wants it now.
+    pub fn unwant(&mut self, peer: PeerId, by: Wanter) -> bool {
+        let contact = self.contacts.get_mut(&peer);
+        contact.is_some_and(|contact| contact.wanted_by.remove(&by) && contact.wanted_by.is_empty())
     }
 
-    /// Who is no buddy any more is a stranger, whose contact goes with its connection and its pings.
-    fn strike(&mut self, peer: PeerId, strike: impl FnOnce(&mut Contact) -> bool) -> bool {
-        let Some(contact) = self.contacts.get_mut(&peer) else { return false };
-        if !strike(contact) || contact.is_buddy() {
-            return false;
-        }
-        (contact.name, contact.addresses) = (None, Vec::new());
-        true
+    /// All whose presence is wanted by this one.
+    pub fn wanted(&self, by: Wanter) -> Vec<PeerId> {
+        self.contacts.iter().filter(|(_, c)| c.wanted_by.contains(&by)).map(|(p, _)| *p).collect()
+    }
+
+    pub fn is_buddy(&self, peer: PeerId) -> bool {
+        self.contacts.get(&peer).is_some_and(Contact::is_buddy)
     }
 
     /// The pings that wait for a connection; none does afterwards.
@@ -166,13 +193,13 @@ impl Roster {
         }
         contact.held.push(correlator);
         Some(match contact.link {
-            Link::Down if contact.addresses.is_empty() => {
+            Link::Down if contact.addresses().is_empty() => {
                 contact.link = Link::Resolving;
                 Reach::Resolve
             }
             Link::Down => {
                 contact.link = Link::Dialling;
-                Reach::Dial(contact.addresses.clone())
+                Reach::Dial(contact.addresses().to_vec())
             }
             _ => Reach::Wait,
         })
@@ -241,9 +268,11 @@ impl Roster {
         }
     }
 
-    /// A stranger without a connection and without pings is forgotten.
+    /// A stranger without a connection and without pings is forgotten, also while the home is asked where it is: nobody would
+    /// call it.
     pub fn tidy(&mut self, peer: PeerId) {
-        if self.contacts.get(&peer).is_some_and(|c| !c.is_buddy() && c.link == Link::Down && c.held.is_empty()) {
+        let idle = |c: &Contact| matches!(c.link, Link::Down | Link::Resolving) && c.held.is_empty();
+        if self.contacts.get(&peer).is_some_and(|c| !c.is_buddy() && idle(c)) {
             self.contacts.remove(&peer);
         }
     }

@@ -13,7 +13,10 @@ use pams_shared::{
 };
 use serde::Serialize;
 
-use super::{Agent, Notice, Output, roster::Link};
+use super::{
+    Agent, Notice, Output,
+    roster::{Link, Wanter},
+};
 
 /// Peers whose presence can be wanted at once.
 pub const SUBSCRIPTIONS_MAX: usize = 1_024;
@@ -80,11 +83,11 @@ impl Agent {
         self.subscriber.get(peer).is_some()
     }
 
-    pub(super) fn want(&mut self, now: Moment, peer: PeerId) {
+    pub(super) fn want(&mut self, now: Moment, peer: PeerId, by: Wanter) {
         if self.can_subscribe(peer).is_err() || self.draining {
             return;
         }
-        self.roster.want(peer);
+        self.roster.want(peer, by);
         if self.watcher.watch(now, peer, &mut self.minter) {
             self.batcher.view(peer);
         }
@@ -92,20 +95,29 @@ impl Agent {
         let _ = self.subscriber.want(peer, linked); // its bound was asked above
     }
 
-    pub(super) fn unwant(&mut self, now: Moment, peer: PeerId) {
+    /// Ends a subscription, whoever wanted it. One of the configuration is back when that is read again.
+    pub(super) fn unsubscribe(&mut self, now: Moment, peer: PeerId) {
+        for by in [Wanter::Config, Wanter::Command] {
+            self.unwant(now, peer, by);
+        }
+    }
+
+    fn unwant(&mut self, now: Moment, peer: PeerId, by: Wanter) {
+        if !self.roster.unwant(peer, by) {
+            return;
+        }
         for path in self.subscriber.unwant(peer).unwrap_or_default() {
             self.out.push_back(Output::Unsubscribe { path, peer });
         }
-        if self.roster.unwant(peer) {
-            self.dismiss(now, peer);
-        }
+        self.dismiss(now, peer);
     }
 
     /// The configuration wants these; what the control socket asked for stays.
     pub(super) fn want_these(&mut self, now: Moment, named: BTreeSet<PeerId>) {
-        let before = std::mem::replace(&mut self.configured, named.clone());
-        before.difference(&named).for_each(|peer| self.unwant(now, *peer));
-        named.into_iter().for_each(|peer| self.want(now, peer));
+        for peer in self.roster.wanted(Wanter::Config).into_iter().filter(|peer| !named.contains(peer)) {
+            self.unwant(now, peer, Wanter::Config);
+        }
+        named.into_iter().for_each(|peer| self.want(now, peer, Wanter::Config));
     }
 
     /// Asks whoever there is contact with.
@@ -187,7 +199,7 @@ impl Agent {
         let known = self.subscriber.get(peer).and_then(|w| w.known.as_ref());
         let told = Told {
             peer,
-            name: self.roster.contact(peer).and_then(|c| c.name.clone()),
+            name: self.roster.contact(peer).and_then(|c| c.name()).map(str::to_owned),
             at_ms: now.wall_ms(),
             by,
             presence: known.map(|k| k.presence.clone()),

@@ -1,5 +1,6 @@
 //! Timelines in virtual time: inputs go in with `<`, what comes out is written with `>`.
 
+mod crossings;
 mod rosters;
 
 use pams_shared::{

@@ -13,7 +13,7 @@ use pams_shared::{
 };
 use serde::Serialize;
 
-use super::{Agent, AgentConfig, BuddyConfig, Notice, Output, Purpose};
+use super::{Agent, AgentConfig, BuddyConfig, Notice, Output, Purpose, roster::Word};
 
 /// After so long a silence of ours others may have given up their ends of the connections: half of QUIC's idle timeout, as
 /// theirs began with the last packet before.
@@ -64,9 +64,9 @@ impl Agent {
     fn enlist(&mut self, now: Moment, buddies: Vec<BuddyConfig>) {
         let named: BTreeSet<PeerId> = buddies.iter().map(|b| b.peer).collect();
         for peer in self.roster.configured().into_iter().filter(|peer| !named.contains(peer)) {
-            if self.roster.unconfigure(peer) {
-                self.dismiss(now, peer);
-            }
+            let elsewhere = self.roster.unconfigure(peer);
+            self.dismiss(now, peer);
+            self.hurry(now, peer, elsewhere);
         }
         for BuddyConfig { peer, name, addresses } in buddies {
             if peer == self.me {
@@ -74,18 +74,24 @@ impl Agent {
                 continue;
             }
             let new = self.watcher.watch(now, peer, &mut self.minter);
-            let elsewhere = self.roster.contact(peer).is_none_or(|c| c.addresses != addresses);
-            self.roster.configure(peer, name, addresses);
-            if !new && elsewhere && !self.roster.is_connected(peer) {
-                self.watcher.hasten(peer, now);
-            }
+            let elsewhere = self.roster.configure(peer, Word { name, addresses });
+            self.hurry(now, peer, elsewhere && !new);
         }
     }
 
-    /// Watches a peer no longer, as nobody names it any more. What was sent to it ends by itself; polls that still
-    /// wait for a connection are given up.
+    /// A peer that is called elsewhere from now on is called at once.
+    fn hurry(&mut self, now: Moment, peer: PeerId, elsewhere: bool) {
+        if elsewhere && !self.roster.is_connected(peer) {
+            self.watcher.hasten(peer, now);
+        }
+    }
+
+    /// Watches a peer no longer, unless somebody names it yet. What was sent to it ends by itself; polls that still wait for
+    /// a connection are given up.
     pub(super) fn dismiss(&mut self, now: Moment, peer: PeerId) {
-        self.watcher.unwatch(peer);
+        if self.roster.is_buddy(peer) || !self.watcher.unwatch(peer) {
+            return;
+        }
         self.last.remove(&peer);
         let held = self.roster.unhold(peer);
         let (polls, asked): (Vec<_>, Vec<_>) =

@@ -11,7 +11,10 @@ use pams_shared::{
 };
 use serde::Serialize;
 
-use super::{Agent, Move, Sleep, Trying, missed_text, roster::Link};
+use super::{
+    Agent, Move, Sleep, Trying, missed_text,
+    roster::{Link, Wanter},
+};
 
 #[derive(Clone, Debug, Serialize)]
 pub struct View {
@@ -211,8 +214,8 @@ impl Agent {
         let known = wanted.known.as_ref();
         SubscriptionView {
             peer,
-            name: self.roster.contact(peer).and_then(|c| c.name.clone()),
-            configured: self.configured.contains(&peer),
+            name: self.roster.contact(peer).and_then(|c| c.name()).map(str::to_owned),
+            configured: self.roster.contact(peer).is_some_and(|c| c.wanted_by.contains(&Wanter::Config)),
             presence: known.map(|k| k.presence.clone()),
             epoch: known.map(|k| k.epoch),
             told_by: known.map(|k| k.path),
@@ -229,7 +232,7 @@ impl Agent {
             let last = self.notified.get(&peer);
             SubscriberView {
                 peer,
-                name: self.roster.contact(peer).and_then(|c| c.name.clone()),
+                name: self.roster.contact(peer).and_then(|c| c.name()).map(str::to_owned),
                 state: s.standing().as_str(),
                 since_s: seconds(now.since(s.since)),
                 acked_s: s.acked_at.map(|at| seconds(now.since(at))),
@@ -247,13 +250,13 @@ impl Agent {
         let why = contact.and_then(|c| c.why.clone());
         BuddyView {
             peer,
-            name: contact.and_then(|c| c.name.clone()),
+            name: contact.and_then(|c| c.name()).map(str::to_owned),
             origin: match contact {
-                Some(contact) if contact.configured => Origin::Config,
-                Some(contact) if !contact.given && contact.wanted => Origin::Subscription,
+                Some(contact) if contact.configured.is_some() => Origin::Config,
+                Some(contact) if contact.given.is_none() && !contact.wanted_by.is_empty() => Origin::Subscription,
                 _ => Origin::Roster,
             },
-            addresses: contact.map(|c| c.addresses.clone()).unwrap_or_default(),
+            addresses: contact.map(|c| c.addresses().to_vec()).unwrap_or_default(),
             connected: contact.is_some_and(|c| matches!(c.link, Link::Up(_))),
             liveness: buddy.and_then(|b| b.liveness),
             liveness_s: buddy.map_or(0.0, |b| seconds(now.since(b.since))),
