@@ -182,7 +182,7 @@ impl Seat {
     }
 
     /// The latest that this agent says of a buddy that it is gone, once it has fallen silent: a ping that is just answered,
-    /// the next at its latest, and the third miss (`watcher.rs`).
+    /// the next at its latest, and the third miss (`shared/src/presence/watcher`).
     pub fn gone_within(&self) -> Duration {
         let ping = &self.config.ping;
         ping.interval.mul_f64(1.1) + ping.deadline * 2 + ping.retry.mul_f64(2.1)
