@@ -343,7 +343,8 @@ impl Pams {
     }
 
     /// Takes other bounds and times. Peers hear of another pace with the next acknowledgement, which may be an old pace away:
-    /// until then nobody is judged by the new one. Entries that departed before are kept as long as they were to be.
+    /// until then nobody is judged by the new one. Entries that departed before are kept as long as they were to be, and
+    /// subscriptions beyond a bound stay until they end.
     fn reconfigured(&mut self, now: Moment, config: PamsConfig) {
         if config.pace != self.config.pace
             || config.slack != self.config.slack
@@ -354,6 +355,8 @@ impl Pams {
                 self.directory.look_again(peer, now);
             }
         }
+        self.publisher.bound(subscriptions::bounds(&config));
+        self.rosters.watch_by(config.watchers);
         self.config = config;
         while self.directory.departed() > self.config.departed_max && self.evict(now) {}
         while let Some(peer) = self.forgotten.trim(self.config.forgotten_max) {

@@ -177,6 +177,11 @@ impl Publisher {
         }
     }
 
+    /// Takes other bounds; subscriptions beyond them stay until they end.
+    pub fn bound(&mut self, config: PublisherConfig) {
+        self.config = config;
+    }
+
     /// Begins a subscription or renews it, on the subscriber's present connection. Whoever calls answers with the present
     /// state, so what changed before needs no notify; one that is under way is written again, for its transaction's sake.
     pub fn subscribe(&mut self, now: Moment, presentity: PeerId, subscriber: PeerId) -> Result<(), NoRoom> {

@@ -122,6 +122,18 @@ impl Rosters {
         RosterSummary { overlays, waiting, ..self.count }
     }
 
+    /// So many are to watch each peer from now on. Worked in by [`Rosters::work`].
+    pub fn watch_by(&mut self, k: usize) {
+        if std::mem::replace(&mut self.k, k) == k {
+            return;
+        }
+        self.count.wanted = k as u64;
+        self.count.short = self.members.values().filter(|member| member.is_short(k)).count() as u64;
+        for (name, overlay) in &self.overlays {
+            self.gaps.extend(overlay.each_watched().map(|watched| (name.clone(), watched)));
+        }
+    }
+
     /// Says where a peer stands now. Worked in by [`Rosters::work`].
     pub fn place(&mut self, peer: PeerId, mut place: Place) {
         let over = place.overlays.len().saturating_sub(MEMBERSHIPS_MAX);

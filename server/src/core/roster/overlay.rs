@@ -46,6 +46,10 @@ impl Overlay {
         self.watched.len()
     }
 
+    pub fn each_watched(&self) -> impl Iterator<Item = PeerId> {
+        self.watched.iter().map(|one| one.peer)
+    }
+
     pub fn watchers_of(&self, peer: PeerId) -> impl Iterator<Item = PeerId> {
         self.find(peer).ok().into_iter().flat_map(|at| &self.watched[at].list).map(|(_, watcher)| *watcher)
     }

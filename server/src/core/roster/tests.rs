@@ -74,11 +74,15 @@ proptest! {
 
     #[test]
     fn whatever_befell_the_edges_are_those_of_who_is_there(
-        k in 0..5_usize,
-        moves in vec((0..24_u64, any_place(), any::<bool>()), 1..120),
+        mut k in 0..5_usize,
+        moves in vec((0..24_u64, any_place(), any::<bool>(), 0..25_usize), 1..120),
     ) {
         let (mut rosters, mut places) = (Rosters::new(k), BTreeMap::new());
-        for (n, place, work) in moves {
+        for (n, place, work, to) in moves {
+            if to < 5 {
+                rosters.watch_by(to);
+                k = to;
+            }
             places.insert(id(n), place.clone());
             rosters.place(id(n), place);
             if work {

@@ -48,6 +48,24 @@ fn a_longer_pace_holds_at_once() {
 }
 
 #[test]
+fn another_number_of_watchers_and_of_subscribers_holds_for_those_that_are_here() {
+    check(
+        "
+        0.0 < open #1 a in=x takes=9 > a came > accept #1 0
+        0.0 < open #2 b in=x takes=9 > b came > accept #2 0
+        0.1 < sub #2 a > subscribed #2 a 1.0 - live 100ms
+        0.2 < watchers 0
+        0.3 < sub #1 b > notice subscription_refused 1
+          > refused #1 this peer has 0 subscribers and takes no more; try again later
+        0.4 ? rosters > 0 edges 0 short 0 cut 0 pushed
+        0.5 < watchers 1
+        0.6 < sub #1 b > subscribed #1 b 1.0 - live 500ms
+        0.7 ? rosters > 2 edges 0 short 0 cut 0 pushed
+        ",
+    );
+}
+
+#[test]
 fn smaller_bounds_forget_the_longest_departed() {
     check(
         "

@@ -154,6 +154,14 @@ fn parse(now: Moment, text: &str) -> Input {
             let departed_max = words[0].parse().unwrap();
             Input::Reconfigured(Box::new(PamsConfig { departed_max, forgotten_max: 1, ..PamsConfig::default() }))
         }
+        "watchers" => {
+            let watchers = words[0].parse().unwrap();
+            Input::Reconfigured(Box::new(PamsConfig {
+                watchers,
+                subscribers_per_peer: watchers,
+                ..PamsConfig::default()
+            }))
+        }
         "tick" => Input::Tick,
         _ => panic!("unknown input: {text}"),
     }
