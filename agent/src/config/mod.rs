@@ -145,10 +145,9 @@ impl Config {
         label[..end].to_owned()
     }
 
-    /// What this agent says that it can.
-    pub fn capabilities(&self) -> u64 {
-        let rosters = if self.limits.roster > 0 { capability::ROSTERS } else { 0 };
-        capability::SUBSCRIPTIONS | rosters
+    /// What this agent says that it can. How much of it it takes is in the profile, which another configuration may change.
+    pub const fn capabilities() -> u64 {
+        capability::SUBSCRIPTIONS | capability::ROSTERS
     }
 
     /// Where the control socket is.
@@ -182,7 +181,7 @@ impl Config {
                 overlays: self.overlays.clone(),
                 applications: self.applications.clone(),
                 metrics: None, // known once HTTP is bound
-                capabilities: self.capabilities(),
+                capabilities: Self::capabilities(),
                 roster_max: u32::try_from(self.limits.roster).unwrap_or(u32::MAX),
             },
             pool_max: self.limits.transactions,
@@ -196,7 +195,8 @@ impl Daemon for Config {
     const ENV_PREFIX: &'static str = "PAMS_AGENT";
     /// The token is a secret and used once, so it is no key of a file.
     const OTHER_VARIABLES: &'static [&'static str] = &["JOIN"];
-    const FIXED: &'static [&'static str] = &["data_dir", "listen", "http", "socket"];
+    const FIXED: &'static [&'static str] =
+        &["data_dir", "listen", "http", "socket", "csv.dir", "csv.max_size", "csv.max_age", "csv.keep"];
 
     fn check(&self) -> Result<(), Flaw> {
         if let Some(name) = &self.name {
@@ -268,11 +268,29 @@ mod tests {
         assert_eq!((core.profile.capabilities, core.profile.roster_max), (both, 256));
         config.limits.roster = 0;
         let core = config.core(Presence::default(), &found);
-        assert_eq!((core.profile.capabilities, core.profile.roster_max), (capability::SUBSCRIPTIONS, 0));
+        assert_eq!((core.profile.capabilities, core.profile.roster_max), (both, 0), "it could take one by a reload");
         assert_eq!(core.subscribe, [core.buddies[0].peer]);
 
         config.advertise = vec!["192.0.2.1:99".parse().unwrap()];
         assert_eq!(config.core(Presence::default(), &found).profile.addresses, config.advertise);
+    }
+
+    #[test]
+    fn what_only_the_start_reads_is_kept_and_told_by_a_reload() {
+        let mut wanted = Config::default();
+        (wanted.csv.dir, wanted.csv.keep, wanted.limits.roster) = (Some("/tmp/x".into()), 3, 7);
+        let (config, changes) = pams_shared::config::reconcile(&Config::default(), &wanted).unwrap();
+        assert_eq!(changes.keys(), ("limits.roster".to_owned(), "csv.dir, csv.keep".to_owned()));
+        assert_eq!((config.csv, config.limits.roster), (Config::default().csv, 7));
+        let mut known = Vec::new();
+        pams_shared::config::round_trip::<Config>().unwrap().lines().for_each(|line| known.push(line.to_owned()));
+        for key in Config::FIXED {
+            let name = key.rsplit('.').next().unwrap_or(key);
+            assert!(
+                known.iter().any(|l| l.trim_start_matches('#').starts_with(&format!("{name} = "))),
+                "{key} is no key"
+            );
+        }
     }
 
     #[test]

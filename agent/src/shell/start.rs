@@ -186,7 +186,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
         epoch,
         domain: domain.into(),
         software: SOFTWARE.into(),
-        capabilities: config.capabilities(),
+        capabilities: Config::capabilities(),
     });
     let seed = identity::seed()?;
     let mut tasks = JoinSet::new();
