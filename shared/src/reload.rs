@@ -62,6 +62,22 @@ pub struct Standing {
     pub restart: Vec<String>,
 }
 
+/// The service manager waits until it is told that the reloading is over, however it ends.
+struct Told<'a>(&'a Supervisor);
+
+impl<'a> Told<'a> {
+    fn reloading(supervisor: &'a Supervisor) -> Self {
+        supervisor.reloading();
+        Self(supervisor)
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.ready();
+    }
+}
+
 /// The configuration in force, and the way to another one.
 pub struct Reloader<C> {
     read: Option<Read<C>>,
@@ -84,15 +100,16 @@ impl<C: Daemon + Clone + Send + 'static> Reloader<C> {
     }
 
     /// Reads it again; if it is good, gives `apply` what can take effect now, and tells what that changed. `apply` fails
-    /// only where the daemon has ended. The outcome is logged, and kept as the standing.
+    /// only where the daemon has ended. The outcome is logged, and kept as the standing. Who asked may give up waiting:
+    /// then nothing changed, or what changed is told by the next reload as well.
     pub async fn reload<F, E>(&self, apply: impl FnOnce(C) -> F) -> Result<Changes, ReloadError>
     where
         F: Future<Output = Result<(), E>>,
     {
         let mut running = self.running.lock().await;
-        self.supervisor.reloading();
+        let told = Told::reloading(&self.supervisor);
         let outcome = self.take(&mut running, apply).await;
-        self.supervisor.ready();
+        drop(told);
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         match &outcome {
             Ok(changes) => {
@@ -149,5 +166,57 @@ impl From<ReloadError> for Refusal {
             return refusal.hint("the configuration in force is kept; `check-config` tells when the new one is good");
         }
         refusal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, os::unix::net::UnixDatagram};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::config::Flaw;
+
+    crate::config! {
+        /// For tests.
+        struct Sample {
+            /// A key.
+            key: u8 = 1,
+        }
+    }
+
+    impl Daemon for Sample {
+        const ENV_PREFIX: &'static str = "PAMS_TEST";
+
+        fn check(&self) -> Result<(), Flaw> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_manager_is_told_the_end_of_a_reload_that_was_given_up_and_the_next_one_tells_what_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let hears = || {
+            let mut bytes = [0; 64];
+            manager
+                .recv(&mut bytes)
+                .map(|n| String::from_utf8_lossy(&bytes[..n.min(5)]).into_owned())
+                .unwrap_or_default()
+        };
+        let supervisor = Supervisor::new(path.as_os_str(), None).unwrap();
+        let reloader = Reloader::new(Sample::default(), Some(Read::new(|| Ok(Sample { key: 2 }))), supervisor.into());
+        let begun = Notify::new();
+        tokio::select! {
+            _ = reloader.reload(|_| async { begun.notify_one(); pending::<Result<(), ()>>().await }) => {}
+            () = begun.notified() => {}
+        }
+        assert_eq!([hears(), hears(), hears()], ["RELOA", "READY", ""]);
+        let changes = reloader.reload(|_| async { Ok::<_, ()>(()) }).await.unwrap();
+        assert_eq!(changes.keys().0, "key");
+        assert!(reloader.reload(|_| async { Ok::<_, ()>(()) }).await.unwrap().is_empty());
     }
 }

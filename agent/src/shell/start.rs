@@ -1,7 +1,7 @@
 //! Opens everything that an agent needs, in the order in which it can fail: files, sockets, the cluster, the listeners.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     sync::Arc,
@@ -138,13 +138,18 @@ impl Running {
 pub async fn run(config: Config, options: Options, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let mut running = start(config, options).await?;
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            error = running.ended() => return Err(error),
-            Some(()) = hangup.recv() => drop(running.reload().await), // it has logged how that went
+    let reloading = running.reloading.clone();
+    // Beside the rest: a file that can not be read just now must hold up neither the end nor the news of a failure.
+    let reloads = async {
+        while hangup.recv().await.is_some() {
+            let _ = reloading.reload().await; // it has logged how that went
         }
+        pending::<()>().await;
+    };
+    tokio::select! {
+        () = shutdown => {}
+        error = running.ended() => return Err(error),
+        () = reloads => {}
     }
     tracing::info!("stopping");
     running.stop().await;

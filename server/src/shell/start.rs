@@ -4,7 +4,13 @@
 //! All that can be wrong at the start is found before anything is answered. Where no token was ever made, as at the first
 //! start, one is made, so that there is a line to paste: good for ten agents, for a day.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::BuildError;
 use pams_shared::{
@@ -135,13 +141,18 @@ pub struct Running {
 pub async fn run(config: Config, options: Options, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let mut running = start(config, options).await?;
-    tokio::pin!(shutdown);
-    let result = loop {
-        tokio::select! {
-            () = &mut shutdown => break Ok(()),
-            () = running.ended() => break Err(RunError::Ended),
-            Some(()) = hangup.recv() => drop(running.reload().await), // it has logged how that went
+    let reloading = running.reloading.clone();
+    // Beside the rest: a file that can not be read just now must hold up neither the end nor the news of a failure.
+    let reloads = async {
+        while hangup.recv().await.is_some() {
+            let _ = reloading.reload().await; // it has logged how that went
         }
+        pending::<()>().await;
+    };
+    let result = tokio::select! {
+        () = shutdown => Ok(()),
+        () = running.ended() => Err(RunError::Ended),
+        () = reloads => Ok(()),
     };
     running.stop().await;
     result
