@@ -56,6 +56,8 @@ use crate::{
 const CALLS_MAX: usize = 16;
 /// How long QUIC may hold the socket at the end: three times its probe timeout, on a slow path.
 const FREE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a name server may take to tell where a home is, so that we see which of our addresses leads there.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(3);
 /// Mode of the control socket: the owner and the group may ask.
 const CONTROL_MODE: u32 = 0o660;
 
@@ -360,7 +362,9 @@ pub(super) async fn own_addresses(bound: SocketAddr, homes: &[String]) -> Vec<So
     }
     let mut addresses = Vec::new();
     for home in homes {
-        for to in quic::resolve(home).await.unwrap_or_default() {
+        // Neither the start nor news of a lost address waits long for a name server that is silent.
+        let found = tokio::time::timeout(RESOLVE_PATIENCE, quic::resolve(home)).await.ok().and_then(Result::ok);
+        for to in found.unwrap_or_default() {
             let own = towards(to).map(|ip| SocketAddr::new(ip, bound.port()));
             addresses.extend(own.filter(|own| !addresses.contains(own)));
         }
