@@ -78,19 +78,23 @@ impl Unreachable {
 impl Refusals {
     /// Waits until packets to `address` are said not to arrive; for ever, if nobody says so.
     pub async fn wait(&self, address: SocketAddr) -> Unreachable {
-        let told = {
+        let address = canonical(address);
+        let mut call = Call { refusals: self, address, told: None };
+        {
             let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-            let waiting = calls.entry(canonical(address)).or_default();
-            waiting.retain(|call| !call.is_closed());
-            let (tell, told) = oneshot::channel();
+            let waiting = calls.entry(address).or_default();
             if waiting.len() < CALLS_MAX {
+                let (tell, told) = oneshot::channel();
                 waiting.push(tell);
+                call.told = Some(told);
             }
-            told
-        };
-        match told.await {
-            Ok(why) => why,
-            Err(_) => std::future::pending().await,
+        }
+        match &mut call.told {
+            Some(told) => match told.await {
+                Ok(why) => why,
+                Err(_) => std::future::pending().await,
+            },
+            None => std::future::pending().await,
         }
     }
 
@@ -100,15 +104,32 @@ impl Refusals {
         for call in calls.remove(&canonical(address)).into_iter().flatten() {
             let _ = call.send(why); // given up meanwhile
         }
-        calls.retain(|_, waiting| {
-            waiting.retain(|call| !call.is_closed());
-            !waiting.is_empty()
-        });
     }
 
-    /// Nobody calls anybody: there is nothing to look for.
-    pub fn is_idle(&self) -> bool {
+    /// Nobody calls anybody: nothing is remembered.
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+/// A call under way, which is remembered no longer than it lasts.
+struct Call<'a> {
+    refusals: &'a Refusals,
+    address: SocketAddr,
+    told: Option<oneshot::Receiver<Unreachable>>,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        drop(self.told.take());
+        let mut calls = self.refusals.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = calls.get_mut(&self.address) {
+            waiting.retain(|call| !call.is_closed());
+            if waiting.is_empty() {
+                calls.remove(&self.address);
+            }
+        }
     }
 }
 
@@ -195,5 +216,30 @@ mod other {
 
     pub fn is_pending_error(_: i32) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_is_told_and_one_that_is_over_is_forgotten_told_or_not() {
+        let (refusals, at) = (Refusals::default(), "192.0.2.1:7".parse().unwrap());
+        tokio::select! {
+            biased;
+            _ = refusals.wait(at) => panic!("nobody said anything"),
+            () = ready(()) => {}
+        }
+        assert!(refusals.is_idle());
+        let tell = async {
+            assert!(!refusals.is_idle());
+            refusals.tell(at, Unreachable::Refused);
+        };
+        let (why, ()) = tokio::join!(refusals.wait(at), tell);
+        assert_eq!(why, Unreachable::Refused);
+        assert!(refusals.is_idle());
     }
 }
