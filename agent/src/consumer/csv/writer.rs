@@ -105,6 +105,9 @@ impl Writer {
         // Of a full disk this file is as good as another; after anything else a new one is tried.
         if mended && passes(&fault.source) {
             self.open = Some(open);
+        } else if open.len == columns::header().len() as u64 {
+            // Nothing stands in it. Kept, it would cost an old file its place, and each try another one.
+            let _ = self.folder.remove(&open.name);
         }
         Err((whole as u64, fault))
     }

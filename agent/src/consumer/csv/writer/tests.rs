@@ -17,6 +17,8 @@ struct Fake {
     room: usize,
     broken: bool,
     stubborn: bool,
+    /// Bytes that one file takes; beyond, its medium is broken.
+    longest: usize,
 }
 
 #[derive(Clone)]
@@ -26,7 +28,7 @@ struct InMemory(Disk, String);
 
 impl Disk {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(Fake { room: usize::MAX, ..Fake::default() })))
+        Self(Arc::new(Mutex::new(Fake { room: usize::MAX, longest: usize::MAX, ..Fake::default() })))
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Fake) -> T) -> T {
@@ -81,7 +83,7 @@ impl Write for InMemory {
         self.0.with(|f| {
             let n = bytes.len().min(100).min(f.room);
             match n {
-                _ if f.broken => return Err(io::Error::other("broken")),
+                _ if f.broken || f.files[&self.1].len() + n > f.longest => return Err(io::Error::other("broken")),
                 0 => return Err(ErrorKind::StorageFull.into()),
                 _ => f.room -= n,
             }
@@ -167,6 +169,25 @@ fn a_header_that_has_no_room_leaves_no_file() {
     disk.with(|f| (f.room, f.broken) = (usize::MAX, false));
     assert!(writer.write(at(2), &mut queue).1.is_ok());
     assert_eq!(disk.numbers(), [0]);
+}
+
+#[test]
+fn a_medium_that_takes_no_line_costs_no_old_file_but_one() {
+    let disk = Disk::new();
+    let limits = Limits { max_age: Duration::from_secs(10), keep: 2, ..ROOMY };
+    let mut writer = disk.writer(limits);
+    for s in 0..3 {
+        assert!(writer.write(at(s * 10), &mut records(s..s + 1)).1.is_ok());
+    }
+    disk.with(|f| f.longest = columns::header().len());
+    let mut queue = records(3..4);
+    for s in 30..40 {
+        assert!(writer.write(at(s), &mut queue).1.is_err());
+        assert_eq!(disk.numbers(), [1, 2], "tries: {}", s - 29);
+    }
+    disk.with(|f| f.longest = usize::MAX);
+    assert!(writer.write(at(40), &mut queue).1.is_ok());
+    assert_eq!(disk.numbers(), [1, 2, 3]);
 }
 
 #[test]
