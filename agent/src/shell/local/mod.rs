@@ -313,7 +313,8 @@ async fn ping(
 #[utoipa::path(post, path = "/v1/reload", tag = "operation",
     responses(
         (status = 200, description = "What changed", body = Changes),
-        (status = 409, description = "The configuration can not be used; the old one stays in force"),
+        (status = 422, description = "The configuration can not be used; the old one stays in force"),
+        (status = 501, description = "This one was given its configuration by a program that carries it"),
     ))]
 async fn reload(State(local): State<Local>, Extension(caller): Extension<Caller>) -> Result<Json<Changes>, Refusal> {
     caller.log("the configuration to be read again");

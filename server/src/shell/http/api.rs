@@ -232,7 +232,8 @@ pub async fn forget(
 #[utoipa::path(post, path = "/admin/v1/reload", tag = "admin",
     responses(
         (status = 200, description = "What changed", body = Changes),
-        (status = 409, description = "The configuration can not be used; the old one stays in force"),
+        (status = 422, description = "The configuration can not be used; the old one stays in force"),
+        (status = 501, description = "This one was given its configuration by a program that carries it"),
     ))]
 pub async fn reload(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<Changes> {
     Ok(Json(sources.reloading.reload().await?))
