@@ -180,6 +180,15 @@ pub enum Origin {
     Subscription,
 }
 
+impl View {
+    /// Whether the peer is named here: as a buddy, as one that is subscribed to, or as one that subscribes.
+    pub fn knows(&self, peer: PeerId) -> bool {
+        let subscribed = self.subscriptions.iter().map(|s| s.peer);
+        let subscribers = self.subscribers.iter().map(|s| s.peer);
+        self.buddies.iter().map(|b| b.peer).chain(subscribed).chain(subscribers).any(|known| known == peer)
+    }
+}
+
 impl Agent {
     pub fn view(&self, now: Moment) -> View {
         View {

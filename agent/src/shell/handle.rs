@@ -77,6 +77,14 @@ pub struct Fetched {
     pub why: Option<Why>,
 }
 
+/// A peer that was not found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Somebody names it, or the home could not be asked. Else there is no such peer, as far as anybody here knows.
+    pub known: bool,
+    pub why: Why,
+}
+
 /// Who told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -130,7 +138,7 @@ impl Handle {
     }
 
     /// Asks the peer itself for its entry, calling it if need be, else the home.
-    pub async fn fetch(&self, peer: PeerId) -> Result<Result<Fetched, Why>, Ended> {
+    pub async fn fetch(&self, peer: PeerId) -> Result<Result<Fetched, Missed>, Ended> {
         let direct = match self.fetch_direct(peer).await? {
             Some(direct) => direct,
             // A ping makes the connection, and tells why there is none.
@@ -146,9 +154,13 @@ impl Handle {
         let from_home = self.ask_other(|answer| Request::FetchFromHome { peer, answer }).await?;
         Ok(match from_home.unwrap_or_else(|| Err(lost())) {
             Ok(Some(entry)) => Ok(Fetched { entry, source: Source::Home, why: Some(why) }),
-            Ok(None) => Err(Why::new(why.reason, format!("{}; and the home does not know it", why.text))),
+            Ok(None) => {
+                let known = self.view().await?.knows(peer);
+                Err(Missed { known, why: Why::new(why.reason, format!("{}; and the home does not know it", why.text)) })
+            }
             Err(home) => {
-                Err(Why::new(why.reason, format!("{}; and the home could not be asked: {}", why.text, home.text)))
+                let text = format!("{}; and the home could not be asked: {}", why.text, home.text);
+                Err(Missed { known: true, why: Why::new(why.reason, text) })
             }
         })
     }
@@ -193,8 +205,8 @@ mod tests {
             }
         };
         let (answer, ()) = tokio::join!(handle.fetch(PeerId::from_bytes([1; 16])), agent);
-        let why = answer.unwrap().unwrap_err();
-        assert_eq!(why.reason, Reason::NoAnswer);
+        let Missed { known, why } = answer.unwrap().unwrap_err();
+        assert_eq!((known, why.reason), (true, Reason::NoAnswer));
         assert!(why.text.contains("the home could not be asked: the connection was lost"), "{why}");
     }
 }

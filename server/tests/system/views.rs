@@ -127,7 +127,7 @@ async fn a_peer_that_is_no_buddy_is_fetched_from_itself_else_from_home() {
 
     let c = Seat::new(pams.dir.path(), "c");
     let nobody = alpha.running.handle.fetch(c.peer).await.unwrap().unwrap_err();
-    assert!(nobody.text.contains("home"), "{nobody}");
+    assert!(!nobody.known && nobody.why.text.contains("home"), "{nobody:?}");
     drop(beta.stop().await);
     until("left", async || fetch(&alpha, &b).await["liveness"] == Liveness::Left.as_str()).await;
 }

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// An agent that knows peers 1 to 9, is reached by none but peer 2, and hangs when asked for 9. It subscribes to peer 2 by
-/// configuration, and is told twice of whomever else it subscribes to; of peer 4 nothing.
+/// configuration, and is told twice of whomever else it subscribes to; of peer 4 nothing. Its home knows neither 4, which is a buddy, nor 8.
 async fn answer(mut requests: mpsc::Receiver<Request>) {
     let mut view = sample::view();
     let mut hanging = Vec::new();
@@ -84,6 +84,9 @@ async fn answer(mut requests: mpsc::Receiver<Request>) {
                 let _ = answer.send(view.subscriptions.len() < before);
             }
             Request::Listen { peer, answer } => drop(answer.send(listeners.add(peer))),
+            Request::FetchFromHome { peer, answer } if [4, 8].map(sample::peer).contains(&peer) => {
+                drop(answer.send(Ok(None)));
+            }
             Request::FetchFromHome { answer, .. } => drop(answer.send(Ok(Some(sample::entry(3))))),
         }
     }

@@ -264,6 +264,7 @@ async fn buddies(State(local): State<Local>) -> Result<Json<BuddiesAnswer>, Refu
     responses(
         (status = 200, description = "The peer", body = FetchedAnswer),
         (status = 400, description = "The id is none"),
+        (status = 404, description = "Neither this agent nor its home knows such a peer"),
         (status = 502, description = "There was a bad answer: `reason` says which"),
         (status = 504, description = "There was no answer: `reason` says why"),
     ))]
@@ -271,8 +272,14 @@ async fn fetch(
     State(local): State<Local>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<FetchedAnswer>, Refusal> {
-    let fetched = local.handle.fetch(peer(path)?).await?.map_err(unreached)?;
-    Ok(Json(fetched.into()))
+    match local.handle.fetch(peer(path)?).await? {
+        Ok(fetched) => Ok(Json(fetched.into())),
+        Err(missed) if missed.known => Err(unreached(missed.why)),
+        Err(missed) => {
+            let refusal = Refusal::new(StatusCode::NOT_FOUND, missed.why.text).reason(missed.why.reason.as_str());
+            Err(refusal.hint("check the id; a peer is known once its agent has joined and reported to a home"))
+        }
+    }
 }
 
 /// There are none yet.

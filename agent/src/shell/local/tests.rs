@@ -68,6 +68,11 @@ async fn a_fetch_tells_its_source_and_why_it_was_not_the_peer() {
     let front = Front::new().await;
     let direct = front.get(&format!("/v1/peers/{}", sample::peer(2))).await;
     assert_eq!((&direct["source"], direct.get("why")), (&json!("peer"), None));
+    for (n, expected) in [(4, 504), (8, 404)] {
+        let (status, problem) = front.refused(Method::GET, &format!("/v1/peers/{}", sample::peer(n)), None).await;
+        assert_eq!((status, problem.reason.as_deref()), (expected, Some("not_sent")), "{problem:?}");
+        assert!(problem.error.ends_with("; and the home does not know it"), "{problem:?}");
+    }
     let from_home = front.get(&format!("/v1/peers/{}", sample::peer(5))).await;
     assert_eq!((&from_home["source"], &from_home["age_s"]), (&json!("home"), &json!(2.5)));
     assert_eq!(from_home["why"]["reason"], "no_answer");
