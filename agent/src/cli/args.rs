@@ -129,6 +129,15 @@ pub enum Ask {
         #[command(flatten)]
         client: Client,
     },
+    /// Show whose presence this agent is told of, and by whom
+    ///
+    /// From: the configuration (subscribe = true), or asked for since the start. Told by: who told the present status first, and
+    /// how long ago. By peer, by home: whether it tells us; waiting has no contact yet, asked has no answer yet, refused is
+    /// asked again, and says why.
+    Subscriptions {
+        #[command(flatten)]
+        client: Client,
+    },
     /// Show who is told of this peer's presence, and how soon they were
     ///
     /// Told: when, after the last change was published, the subscriber was told. It is a bound and no point: the subscriber has
@@ -178,6 +187,7 @@ impl Ask {
             | Self::Reload { client }
             | Self::Fetch { client, .. }
             | Self::Subscribe { client, .. }
+            | Self::Subscriptions { client }
             | Self::Subscribers { client }
             | Self::Ping { client, .. } => client,
         }

@@ -93,6 +93,10 @@ impl Client {
                 let answer = self.control.get(&target(&["v1", "peers", &id], &[])).await?;
                 self.write(answer, out, |f: read::Fetched| show::fetched(&f, colour))?;
             }
+            Ask::Subscriptions { .. } => {
+                let answer = self.control.get("/v1/subscriptions").await?;
+                self.write(answer, out, |s: read::Subscriptions| show::subscriptions(&s.subscriptions, colour))?;
+            }
             Ask::Subscribers { .. } => {
                 let answer = self.control.get("/v1/subscribers").await?;
                 self.write(answer, out, |s: read::Subscribers| show::subscribers(&s.subscribers, colour))?;

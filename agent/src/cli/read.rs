@@ -21,6 +21,9 @@ pub struct Status {
     pub connections: u64,
     #[serde(default)]
     pub configuration: Option<Standing>,
+    /// Absent where no files are written, and in answers of older agents.
+    #[serde(default)]
+    pub csv: Option<Csv>,
     #[serde(default)]
     pub slept: Option<Sleep>,
     #[serde(default)]
@@ -28,6 +31,12 @@ pub struct Status {
     #[serde(default)]
     pub addresses: Vec<String>,
     pub ledgers: Vec<Ledger>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Csv {
+    pub written: u64,
+    pub failing: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -146,8 +155,18 @@ pub struct Subscribed {
 }
 
 #[derive(Debug, Deserialize)]
+pub struct Subscriptions {
+    pub subscriptions: Vec<Subscription>,
+}
+
+#[derive(Debug, Deserialize)]
 pub struct Subscription {
+    pub peer: PeerId,
+    pub name: Option<String>,
+    pub configured: bool,
     pub presence: Option<Presence>,
+    pub told_by: Option<String>,
+    pub told_s: Option<f64>,
     pub liveness: Option<Liveness>,
     pub by_peer: Leg,
     pub by_home: Leg,

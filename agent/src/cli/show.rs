@@ -11,7 +11,8 @@ use pams_shared::{
 };
 
 use super::read::{
-    Buddy, Event, Fetched, Home, Leg, Record, Sleep, Status, Subscribed, Subscriber, Tally, Told, Trying, Why,
+    Buddy, Csv, Event, Fetched, Home, Leg, Record, Sleep, Status, Subscribed, Subscriber, Subscription, Tally, Told,
+    Trying, Why,
 };
 
 /// Clocks that differ by less are not worth a word.
@@ -29,6 +30,7 @@ pub fn status(s: &Status, colour: bool) -> String {
         ("Connections", s.connections.to_string()),
     ];
     rows.extend((!s.addresses.is_empty()).then(|| ("Addresses", addresses(s))));
+    rows.extend(s.csv.as_ref().map(|csv| ("CSV files", csv_files(csv))));
     rows.extend(s.slept.as_ref().map(|slept| ("Slept", slept_for(slept))));
     rows.extend(s.configuration.as_ref().and_then(configuration).map(|told| ("Configuration", told)));
     text += &pairs(rows);
@@ -45,6 +47,11 @@ fn addresses(s: &Status) -> String {
 fn slept_for(s: &Sleep) -> String {
     let why = if s.suspended { "its host was suspended" } else { "its process was stopped, or the host too busy" };
     format!("for {} at {}: {why}; nothing was concluded from that silence", span(s.for_s), time(s.from_ms / 1_000))
+}
+
+fn csv_files(csv: &Csv) -> String {
+    let trouble = if csv.failing { "; the disk does not take them now, the log says why" } else { "" };
+    format!("{} records written{trouble}", csv.written)
 }
 
 /// Nothing where all is as it should be.
@@ -176,6 +183,31 @@ pub fn event(name: &str, event: &Event) -> String {
     };
     let gap = if *skipped > 0 { format!("; {skipped} changes before it were not told") } else { String::new() };
     format!("{} {}: {}; told by {who}{gap}\n", time(at_ms / 1_000), clean(name), parts.join(", "))
+}
+
+pub fn subscriptions(list: &[Subscription], colour: bool) -> String {
+    if list.is_empty() {
+        return "no subscriptions; `pams-agent subscribe` begins one, and subscribe = true of a buddy\n".to_owned();
+    }
+    let header = ["Name", "Peer", "From", "Status", "Liveness", "Told by", "By peer", "By home"];
+    let mut table = plain(&header, 0..0);
+    let leg = |leg: &Leg| {
+        leg.why.as_ref().map_or_else(|| clean(&leg.state), |w| format!("{} ({})", clean(&leg.state), why(w)))
+    };
+    for s in list {
+        let told = s.told_by.as_deref().zip(s.told_s).map(|(by, ago)| format!("{} {} ago", clean(by), span(ago)));
+        table.add_row([
+            s.name.as_deref().map_or_else(|| NONE.to_owned(), clean),
+            s.peer.to_string(),
+            if s.configured { "configuration" } else { "request" }.to_owned(),
+            s.presence.as_ref().map_or(NONE, |p| p.status.as_str()).to_owned(),
+            s.liveness.map_or_else(|| NONE.to_owned(), liveness),
+            told.unwrap_or_else(|| NONE.to_owned()),
+            leg(&s.by_peer),
+            leg(&s.by_home),
+        ]);
+    }
+    paint(&finish(&table), colour)
 }
 
 pub fn subscribers(list: &[Subscriber], colour: bool) -> String {

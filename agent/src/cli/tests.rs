@@ -56,6 +56,21 @@ pams.report         2     2        0       0        0          0     0          
 }
 
 #[tokio::test]
+async fn status_tells_of_the_files_where_there_are_any() {
+    let front = Front::new().await;
+    let mut status = json(&front, "pams-agent status").await;
+    for (failing, expected) in [
+        (false, "\nCSV files    7 records written\n"),
+        (true, "\nCSV files    7 records written; the disk does not take them now, the log says why\n"),
+    ] {
+        let progress = crate::consumer::csv::Progress { written: 7, failing };
+        status["csv"] = serde_json::to_value(progress).unwrap();
+        let shown = show::status(&serde_json::from_value(status.clone()).unwrap(), false);
+        assert!(shown.contains(expected), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn a_status_is_published() {
     let front = Front::new().await;
     let shown = text(&front, "pams-agent status busy --note lunch").await;
@@ -285,6 +300,16 @@ impl std::io::Write for Until {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+#[tokio::test]
+async fn subscriptions_are_shown_with_who_tells() {
+    let front = Front::new().await;
+    let shown = text(&front, "pams-agent subscriptions").await;
+    let row: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+    let told = ["configuration", "busy", "-", "peer", "2s", "ago", "active", "refused", "(refused:", "too", "many)"];
+    assert_eq!((row[0], &row[2..]), ("b2", &told[..]), "{shown}");
+    assert_eq!(show::subscriptions(&[], false).lines().count(), 1);
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ pub struct Csv {
 }
 
 /// What the files' thread has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Progress {
     /// Records that stand in a file.
     pub written: u64,

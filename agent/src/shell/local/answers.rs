@@ -13,6 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
+    consumer::csv::Progress,
     core::{BuddyView, HomeView, LedgerView, Move, Sleep, SubscriberView, SubscriptionView, Told, View},
     shell::handle::{Fetched, Source},
 };
@@ -35,6 +36,9 @@ pub struct StatusAnswer {
     #[schema(value_type = Vec<String>, example = json!(["192.0.2.7:7421"]))]
     pub addresses: Vec<SocketAddr>,
     pub configuration: Standing,
+    /// The CSV files; absent: none are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csv: Option<Progress>,
     /// The last time that this agent did not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slept: Option<Sleep>,
@@ -125,7 +129,7 @@ pub struct FetchedAnswer {
 }
 
 impl StatusAnswer {
-    pub fn new(view: View, configuration: Standing, uptime: Duration) -> Self {
+    pub fn new(view: View, configuration: Standing, uptime: Duration, csv: Option<Progress>) -> Self {
         Self {
             peer: view.peer,
             name: view.name,
@@ -138,6 +142,7 @@ impl StatusAnswer {
             connections: view.links,
             addresses: view.addresses,
             configuration,
+            csv,
             slept: view.slept,
             moved: view.moved,
             ledgers: view.ledgers,

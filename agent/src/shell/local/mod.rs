@@ -201,7 +201,8 @@ async fn in_time(request: Request, next: Next) -> Response {
     responses((status = 200, description = "The agent", body = StatusAnswer)))]
 async fn status(State(local): State<Local>) -> Result<Json<StatusAnswer>, Refusal> {
     let view = local.view().await?;
-    Ok(Json(StatusAnswer::new(view, local.reloading.standing(), Clock.now().since(local.started))))
+    let (uptime, csv) = (Clock.now().since(local.started), (local.extras)().csv);
+    Ok(Json(StatusAnswer::new(view, local.reloading.standing(), uptime, csv)))
 }
 
 /// What this peer says of itself
