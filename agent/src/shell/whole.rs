@@ -9,6 +9,9 @@ use crate::{
     core::{Command, Input, View},
 };
 
+/// Who called us at an address that is lost is called back, as far as these; the others find out by the silence.
+const CALLED_BACK_MAX: usize = 256;
+
 impl Shell {
     /// Goes on with another configuration.
     pub(super) fn reconfigure(&mut self, config: Config) {
@@ -39,8 +42,12 @@ impl Shell {
 
     pub(super) fn moved(&mut self, Moved { lost, found }: Moved) {
         let cut = self.links.hang_up_at(&lost);
-        if cut == 0 && found == self.place.found {
+        if cut.is_empty() && found == self.place.found {
             return; // some bridge of a container, or a route that was told already
+        }
+        // They would not know before their connection is idle for too long.
+        for (peer, at) in cut.into_iter().take(CALLED_BACK_MAX) {
+            self.links.dial(peer, vec![at.to_string()]);
         }
         self.place.found.clone_from(&found);
         let addresses = if self.place.advertised { self.core.profile().addresses.clone() } else { found };

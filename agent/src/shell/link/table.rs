@@ -186,15 +186,17 @@ impl Links {
     }
 
     /// Closes the connections that others made with one of these addresses of ours, which we have no more: the side that
-    /// dialled can not follow us (RFC 9000, 9). Those that we dialled move by themselves. Says how many there were.
-    pub fn hang_up_at(&self, lost: &BTreeSet<IpAddr>) -> usize {
-        let cut = |l: &&Live| {
-            l.connection.side().is_server()
-                && l.connection.local_ip().is_some_and(|ip| lost.contains(&ip.to_canonical()))
-        };
-        let cut: Vec<&Live> = self.live.values().filter(cut).collect();
-        cut.iter().for_each(|l| l.connection.close(close::DONE.into(), b"moved"));
-        cut.len()
+    /// dialled can not follow us (RFC 9000, 9), nor hear that we close it, as it takes nothing from elsewhere. Those that we
+    /// dialled move by themselves. Says who they were, and where.
+    pub fn hang_up_at(&self, lost: &BTreeSet<IpAddr>) -> Vec<(PeerId, SocketAddr)> {
+        let is_cut =
+            |c: &Connection| c.side().is_server() && c.local_ip().is_some_and(|ip| lost.contains(&ip.to_canonical()));
+        let mut cut = Vec::new();
+        for (peer, live) in self.live.iter().filter(|(_, l)| is_cut(&l.connection)) {
+            live.connection.close(close::DONE.into(), b"moved");
+            cut.push((*peer, live.connection.remote_address()));
+        }
+        cut
     }
 
     /// Tells every peer that we leave, all at once, and closes.
