@@ -20,8 +20,9 @@ use pams_shared::{
     id::PeerId,
     identity::AgentIdentity,
     record::{Kind, Ledger},
+    status::Status,
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
@@ -30,7 +31,7 @@ use tokio::{
 
 use crate::{
     lab::Lab,
-    role::{AgentRole, ServerRole, Stall},
+    role::{AgentRole, Hearing, Order, Published, ServerRole},
     stages::Exchange,
 };
 
@@ -73,6 +74,13 @@ impl Process {
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.child.id().context("it runs")?;
         Ok(kill(Pid::from_raw(pid.cast_signed()), signal)?)
+    }
+
+    /// One order, and its answer.
+    async fn order<T: DeserializeOwned>(&mut self, order: &Order) -> anyhow::Result<T> {
+        let line = serde_json::to_string(order)? + "\n";
+        self.stdin.write_all(line.as_bytes()).await?;
+        Ok(serde_json::from_value(self.line().await?)?)
     }
 
     async fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
@@ -135,6 +143,7 @@ pub struct Seat {
     pub answer_after: Duration,
     buddy: Buddy,
     records: PathBuf,
+    told: PathBuf,
 }
 
 impl Seat {
@@ -156,8 +165,16 @@ impl Seat {
             addresses: vec![lab.at(host, AGENT_PORT).into()],
             subscribe: false,
         };
-        let records = lab.dir.path().join(format!("{host}.records"));
-        Ok(Self { peer, host, config, answer_after: Duration::ZERO, buddy, records })
+        let file = |kind| lab.dir.path().join(format!("{host}.{kind}"));
+        Ok(Self {
+            peer,
+            host,
+            config,
+            answer_after: Duration::ZERO,
+            buddy,
+            records: file("records"),
+            told: file("told"),
+        })
     }
 
     pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -172,6 +189,12 @@ impl Seat {
 
     pub fn watches(mut self, others: &[&Seat]) -> Self {
         self.config.buddy.extend(others.iter().map(|s| s.buddy.clone()));
+        self
+    }
+
+    /// Watches peers, and is told of each change of their presence.
+    pub fn subscribes(mut self, others: &[&Seat]) -> Self {
+        self.config.buddy.extend(others.iter().map(|s| Buddy { subscribe: true, ..s.buddy.clone() }));
         self
     }
 
@@ -200,6 +223,7 @@ impl Seat {
             join: token.map(Into::into),
             answer_after: self.answer_after,
             records: self.records.clone(),
+            told: self.told.clone(),
         };
         let (process, _) = Process::start(lab, self.host, "agent", &role).await?;
         let control = Control::new(self.config.socket_path(), "pams-agent").within(PATIENCE);
@@ -208,16 +232,26 @@ impl Seat {
 
     /// All pings that have ended so far, of all its lives, as its own file has them.
     pub fn records(&self) -> anyhow::Result<Vec<Exchange>> {
-        lines_of(&self.records)
+        self.records_of(&Kind::Ping)
+    }
+
+    /// The same of another kind.
+    pub fn records_of(&self, kind: &Kind) -> anyhow::Result<Vec<Exchange>> {
+        let all: Vec<Exchange> = lines_of(&self.records)?;
+        Ok(all.into_iter().filter(|e| e.kind == kind.as_str()).collect())
+    }
+
+    /// All that its subscriptions told so far.
+    pub fn told(&self) -> anyhow::Result<Vec<Hearing>> {
+        lines_of(&self.told)
     }
 }
 
 /// What was written whole; a process that was killed may leave half a line.
-fn lines_of(file: &Path) -> anyhow::Result<Vec<Exchange>> {
+fn lines_of<T: DeserializeOwned>(file: &Path) -> anyhow::Result<Vec<T>> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let all = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(serde_json::from_str);
-    let all: Vec<Exchange> = all.collect::<Result<_, _>>()?;
-    Ok(all.into_iter().filter(|e| e.kind == Kind::Ping.as_str()).collect())
+    Ok(all.collect::<Result<_, _>>()?)
 }
 
 /// A running agent; killed when dropped.
@@ -247,6 +281,14 @@ impl Agent {
         Ok(answer["buddies"].as_array().and_then(|all| all.iter().find(is_it)).context("no such buddy")?.clone())
     }
 
+    /// What it says of one who is told of its presence.
+    pub async fn subscriber(&self, peer: PeerId) -> anyhow::Result<Value> {
+        let answer: Value = self.control.get("/v1/subscribers").await?;
+        let is_it = |s: &&Value| s["peer"] == peer.to_string();
+        let all = answer["subscribers"].as_array();
+        Ok(all.and_then(|all| all.iter().find(is_it)).context("no such subscriber")?.clone())
+    }
+
     /// Whether it takes a buddy for `liveness`.
     pub async fn takes_for(&self, peer: PeerId, liveness: &str) -> bool {
         self.buddy(peer).await.is_ok_and(|b| b["liveness"] == liveness)
@@ -259,9 +301,12 @@ impl Agent {
 
     /// One ping that waits for the agent's thread before it leaves.
     pub async fn stalled_ping(&mut self, peer: PeerId, stall: Duration) -> anyhow::Result<Option<Exchange>> {
-        let line = serde_json::to_string(&Stall { peer, stall })? + "\n";
-        self.process.stdin.write_all(line.as_bytes()).await?;
-        Ok(serde_json::from_value(self.process.line().await?)?)
+        self.process.order(&Order::Stall { peer, stall }).await
+    }
+
+    /// Publishes a status, and says when.
+    pub async fn publish(&mut self, status: Status) -> anyhow::Result<Published> {
+        self.process.order(&Order::Publish { status }).await
     }
 
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! What runs on a host: the server as `pams-server` runs it, and an agent as `pams-agent` does, on one thread, with what an
-//! experiment needs beside that: each finished transaction goes to a file at once, pongs can be held back, and the thread can
-//! be kept busy between the opening of a ping and its leaving, as an application that blocks its own runtime would.
+//! experiment needs beside that: each finished transaction goes to a file at once, and all that subscriptions tell, with the
+//! kernel's time; pongs can be held back; and the thread can be kept busy between the opening of a ping and its leaving, as an
+//! application that blocks its own runtime would.
 #![allow(clippy::disallowed_methods)] // To block the thread is what it is for.
 
 use std::{
@@ -14,12 +15,20 @@ use std::{
 };
 
 use anyhow::Context;
-use pams_agent::shell::handle::Handle;
+use pams_agent::{
+    core::Teller,
+    shell::{
+        events::{Events, Heard},
+        handle::Handle,
+    },
+};
 use pams_shared::{
+    clock::Clock,
     id::PeerId,
     logs,
     program::{Shutdown, print, run},
-    record::Record,
+    record::{Record, Told},
+    status::Status,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -40,6 +49,8 @@ pub struct AgentRole {
     pub answer_after: Duration,
     /// Gets each finished transaction as a line of JSON, as soon as it is finished.
     pub records: PathBuf,
+    /// Gets each presence that subscriptions tell, as a line that is a [`Hearing`].
+    pub told: PathBuf,
 }
 
 /// A server.
@@ -48,11 +59,46 @@ pub struct ServerRole {
     pub config: pams_server::config::Config,
 }
 
-/// One ping whose way to the socket is blocked for a while, asked for by a line on stdin; the answer is a line on stdout.
+/// What is asked of a running agent by a line on stdin; the answer is a line on stdout.
 #[derive(Serialize, Deserialize)]
-pub struct Stall {
-    pub peer: PeerId,
-    pub stall: Duration,
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// One ping whose way to the socket is blocked for a while; answered by its record.
+    Stall { peer: PeerId, stall: Duration },
+    /// Answered by a [`Published`].
+    Publish { status: Status },
+}
+
+/// A presence was published at some moment between two others, each by the kernel's monotonic clock, which all processes of a
+/// machine have in common, and by the wall clock, which labels records.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Published {
+    pub version: u64,
+    pub from_us: u64,
+    pub to_us: u64,
+    pub from_ms: u64,
+    pub to_ms: u64,
+}
+
+/// A presence that a subscription told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hearing {
+    pub version: u64,
+    /// The peer itself told it, rather than its home.
+    pub by_peer: bool,
+    /// When the agent told it, by its own word.
+    pub told_ms: u64,
+    /// When whoever listens had it, by the kernel's monotonic clock: no sooner than it was told.
+    pub heard_us: u64,
+}
+
+/// A finished transaction in the file.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    record: &'a Record,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told: Option<Told>,
 }
 
 /// Runs the server that the file describes until SIGTERM, or until whoever started it is gone.
@@ -90,7 +136,8 @@ pub fn agent(file: &Path) -> anyhow::Result<u8> {
 
 async fn serve(role: AgentRole, mut shutdown: Shutdown) -> anyhow::Result<()> {
     let (tap, mut records) = mpsc::channel(RECORDS_MAX);
-    let mut file = File::options().append(true).create(true).open(&role.records)?;
+    let open = |path: &Path| File::options().append(true).create(true).open(path);
+    let (mut file, mut told) = (open(&role.records)?, open(&role.told)?);
     let options = pams_agent::shell::Options {
         join: role.join,
         tap: Some(tap),
@@ -100,15 +147,19 @@ async fn serve(role: AgentRole, mut shutdown: Shutdown) -> anyhow::Result<()> {
     let running = pams_agent::shell::start(role.config, options).await?;
     print(&format!("{}\n", serde_json::json!({ "peer": running.ready.peer, "quic": running.ready.quic })))?;
     let mut asked = BufReader::new(tokio::io::stdin()).lines();
+    let mut events = running.handle.listen(None).await?.context("nobody listens yet")?;
     let mut stalls = JoinSet::new();
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            Some(record) = records.recv() => write(&mut file, &record)?,
-            line = asked.next_line() => match line? {
-                Some(line) => {
-                    let Stall { peer, stall } = serde_json::from_str(&line)?;
+            Some(hearing) = hear(&mut events) => write(&mut told, &hearing)?,
+            Some(record) = records.recv() => write(&mut file, &line_of(&record))?,
+            line = asked.next_line() => match line?.map(|line| serde_json::from_str(&line)).transpose()? {
+                Some(Order::Stall { peer, stall }) => {
                     stalls.spawn(stalled(running.handle.clone(), peer, stall));
+                }
+                Some(Order::Publish { status }) => {
+                    print(&format!("{}\n", serde_json::to_string(&publish(&running.handle, status).await?)?))?;
                 }
                 None => std::process::exit(0),
             },
@@ -117,14 +168,31 @@ async fn serve(role: AgentRole, mut shutdown: Shutdown) -> anyhow::Result<()> {
     }
     running.stop().await;
     while let Some(record) = records.recv().await {
-        write(&mut file, &record)?;
+        write(&mut file, &line_of(&record))?;
     }
     Ok(())
 }
 
+async fn publish(handle: &Handle, status: Status) -> anyhow::Result<Published> {
+    let (from_us, from_ms) = (Clock.monotonic_us(), Clock.now().wall_ms());
+    let version = handle.publish(status, None).await?.version;
+    Ok(Published { version, from_us, to_us: Clock.monotonic_us(), from_ms, to_ms: Clock.now().wall_ms() })
+}
+
+/// The next presence that is told; `None`: something else was, or the agent has ended.
+async fn hear(events: &mut Events) -> Option<Hearing> {
+    let Heard::Told(told) = events.next().await? else { return None };
+    let (heard_us, version) = (Clock.monotonic_us(), told.presence?.version);
+    Some(Hearing { version, by_peer: told.by == Teller::Peer, told_ms: told.at_ms, heard_us })
+}
+
+fn line_of(record: &Record) -> Line<'_> {
+    Line { record, told: record.told() }
+}
+
 /// Unbuffered, so that it is there even if the process is killed next.
-fn write(file: &mut File, record: &Record) -> anyhow::Result<()> {
-    let mut line = serde_json::to_vec(record)?;
+fn write(file: &mut File, what: &impl Serialize) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(what)?;
     line.push(b'\n');
     Ok(file.write_all(&line)?)
 }

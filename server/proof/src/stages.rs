@@ -22,8 +22,17 @@ pub struct Exchange {
     pub reason: Option<String>,
     pub opened_ms: u64,
     pub total_ns: Option<u64>,
+    /// Of a notify: when its subscriber was told.
+    pub told: Option<Bounds>,
     #[serde(default)]
     stages_ns: Map<String, Value>,
+}
+
+/// From the opening of a notify.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Bounds {
+    pub least_ns: u64,
+    pub most_ns: u64,
 }
 
 impl Exchange {

@@ -8,7 +8,7 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
+    collections::{BTreeSet, BinaryHeap},
     io,
     net::Ipv4Addr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -43,7 +43,7 @@ pub fn address(port: Port, last: u8) -> Ipv4Addr {
 pub struct Passed {
     /// Packets that the sender's kernel gave us.
     pub taken: u64,
-    /// Of them, lost as the link says.
+    /// Of them, lost as the link says, or to a firewall.
     pub lost: u64,
     /// Packets, doubled ones twice, that the receiver's kernel was given.
     pub delivered: u64,
@@ -68,6 +68,8 @@ pub struct Wire {
 struct Net {
     ports: Vec<Device>,
     chances: Mutex<Network<(Port, Port)>>,
+    /// Paths that a firewall guards, which drops UDP.
+    no_udp: Mutex<BTreeSet<(Port, Port)>>,
     /// By sender, then receiver.
     passed: Vec<Vec<watch::Sender<Passed>>>,
     stop: InterruptEvent,
@@ -105,6 +107,7 @@ impl Wire {
         let net = Arc::new(Net {
             passed: names.iter().map(|_| paths()).collect(),
             chances: Mutex::new(Network::new(seed)),
+            no_udp: Mutex::default(),
             stop: InterruptEvent::new()?,
             late: Mutex::default(),
             ports,
@@ -133,6 +136,16 @@ impl Wire {
     pub fn set_both(&self, one: Port, other: Port, link: Link) {
         self.set(one, other, link);
         self.set(other, one, link);
+    }
+
+    /// From now on UDP does not pass on the path, or does again, as at a firewall that drops it; all else does.
+    pub fn block_udp(&self, from: Port, to: Port, blocked: bool) {
+        let mut paths = lock(&self.net.no_udp);
+        if blocked {
+            paths.insert((from, to))
+        } else {
+            paths.remove(&(from, to))
+        };
     }
 
     /// What passes on a path, to wait for.
@@ -195,6 +208,12 @@ impl Net {
     }
 
     fn take(&self, now: Moment, from: Port, to: Port, packet: &[u8]) {
+        if is_udp(packet) && lock(&self.no_udp).contains(&(from, to)) {
+            return self.count(from, to, |passed| {
+                passed.taken += 1;
+                passed.lost += 1;
+            });
+        }
         let fates = lock(&self.chances).fate(&(from, to), now);
         let device = &self.ports[usize::from(to)];
         let mut shed = 0;
@@ -259,6 +278,11 @@ impl Net {
         lateness.mean = Duration::from_nanos((*sum / u128::from(lateness.packets)) as u64);
         lateness.most = lateness.most.max(late);
     }
+}
+
+/// Of an IPv4 packet.
+fn is_udp(packet: &[u8]) -> bool {
+    packet.get(9) == Some(&17)
 }
 
 /// Linux lets a thread oversleep by 50 us to save wake-ups; these are here to be punctual.

@@ -5,11 +5,13 @@
 //! Words on the command line choose the scenarios whose names contain one of them.
 
 mod account;
+mod blocked;
 mod crashes;
 mod cuts;
 mod moves;
 mod paths;
 mod table;
+mod told;
 
 use std::{path::Path, pin::Pin, process::ExitCode, sync::Arc};
 
@@ -35,7 +37,7 @@ struct Scenario {
     run: Run,
 }
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 13] = [
     exact("paths", &["home", "a", "b"], |lab| Box::pin(paths::the_network_stage_follows_the_path(lab))),
     exact("stages", &["home", "a", "b", "c"], |lab| Box::pin(paths::what_is_slow_moves_its_stage_only(lab))),
     outage("cut", &["home", "a", "b"], |lab| Box::pin(cuts::both_ways_for_thirty_seconds(lab))),
@@ -46,6 +48,8 @@ const SCENARIOS: [Scenario; 11] = [
     outage("restart", &["home", "a", "b"], |lab| Box::pin(moves::a_peer_is_restarted(lab))),
     outage("address-of-caller", &["home", "a", "b"], |lab| Box::pin(moves::who_called_gets_another_address(lab))),
     outage("address-of-called", &["home", "a", "b"], |lab| Box::pin(moves::who_was_called_gets_another_address(lab))),
+    outage("blocked", &["home", "a", "b"], |lab| Box::pin(blocked::the_agent_says_why_there_is_no_home(lab))),
+    outage("told", &["home", "a", "b"], |lab| Box::pin(told::subscribers_are_told_within_the_bounds(lab))),
     outage("home", &["home", "a", "b"], |lab| Box::pin(moves::the_home_is_killed_and_started_again(lab))),
 ];
 

@@ -12,7 +12,11 @@ use pams_proof::{
 use pams_shared::{id::PeerId, record::Stage, sim::Link};
 use tokio::time::{sleep, timeout};
 
-use crate::{Outcome, account::settle, table::Row};
+use crate::{
+    Outcome,
+    account::settle,
+    table::{Row, path},
+};
 
 /// The bar: the network stage within five per cent and 0.3 ms of ICMP.
 const PER_CENT: f64 = 5.0;
@@ -51,14 +55,7 @@ pub async fn the_network_stage_follows_the_path(lab: &Lab) -> Outcome {
         lab.wire.set_both(lab.port("a"), lab.port("b"), link);
         let both = Beside::measure(lab, ("a", &alpha), ("b", b.peer), COUNT, PACE).await?;
         let (icmp, (network, measured)) = (both.echoes.median_ms(), both.network());
-        let set = format!(
-            "{} ± {} ms, lost {} %, reordered {} %, doubled {} %",
-            link.delay.as_millis(),
-            link.jitter.as_millis(),
-            link.loss * 100.0,
-            link.reorder * 100.0,
-            link.duplicate * 100.0
-        );
+        let set = path(&link);
         let bar = icmp * PER_CENT / 100.0 + ALLOWANCE_MS;
         ensure!((network - icmp).abs() <= bar, "{set}: the network stage is {network} ms, ICMP {icmp} ms");
         // Not only do both agree: the path is what was set, but for how late a busy machine wakes the link's threads.

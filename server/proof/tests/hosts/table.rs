@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use comfy_table::Table;
+use pams_shared::sim::Link;
 
 use crate::account::Account;
 
@@ -11,6 +12,8 @@ pub enum Row {
     Path { set: String, icmp: f64, echoes: String, network: f64, pings: String },
     /// Medians in ms of queued, network, remote_hold, local_wait.
     Stages { what: &'static str, ms: [f64; 4] },
+    /// Medians in ms of the least, the truth and the most of when a subscriber was told; how far the truth was from a bound.
+    Told { set: String, changes: String, ms: [f64; 3], closest: f64 },
     /// What was noticed of an outage, and what became of the exchanges of who was watched or watched.
     Outage { what: &'static str, noticed: Vec<String>, accounts: Vec<(&'static str, Account)> },
 }
@@ -20,11 +23,28 @@ pub fn after(what: &str, seen: Duration, bound: Duration) -> String {
     format!("{what} after {:.2} s (bound {:.2})", seen.as_secs_f64(), bound.as_secs_f64())
 }
 
+/// How a path is, each way.
+pub fn path(link: &Link) -> String {
+    let (delay, jitter) = (link.delay.as_millis(), link.jitter.as_millis());
+    let part = |what, chance: f64| if chance > 0.0 { format!(", {what} {} %", chance * 100.0) } else { String::new() };
+    let parts = [part("lost", link.loss), part("reordered", link.reorder), part("doubled", link.duplicate)];
+    format!("{delay} ± {jitter} ms{}", parts.concat())
+}
+
 pub fn print(rows: Vec<Row>) {
     let mut paths = Table::new();
     paths.set_header(["path, each way", "ICMP ms", "lost", "network stage ms", "lost", "difference ms", "%"]);
     let mut stages = Table::new();
     stages.set_header(["what was slow", "queued ms", "network ms", "remote_hold ms", "local_wait ms"]);
+    let mut told = Table::new();
+    told.set_header([
+        "path of a change",
+        "with bounds",
+        "told after least ms",
+        "in truth ms",
+        "before most ms",
+        "closest to a bound ms",
+    ]);
     let mut outages = Table::new();
     outages.set_header(["outage", "noticed", "of", "opened", "answered", "not", "unknown", "in no ledger"]);
     for row in rows {
@@ -37,6 +57,10 @@ pub fn print(rows: Vec<Row>) {
             }
             Row::Stages { what, ms: values } => {
                 stages.add_row(std::iter::once(what.to_owned()).chain(values.map(ms)));
+            }
+            Row::Told { set, changes, ms: values, closest } => {
+                let cells = values.into_iter().chain([closest]).map(ms);
+                told.add_row([set, changes].into_iter().chain(cells));
             }
             Row::Outage { what, noticed, accounts } => {
                 let of = |cell: fn(&Account) -> u64| {
@@ -56,7 +80,7 @@ pub fn print(rows: Vec<Row>) {
             }
         }
     }
-    for table in [paths, stages, outages] {
+    for table in [paths, stages, told, outages] {
         if !table.is_empty() {
             println!("{table}\n");
         }
