@@ -1,4 +1,4 @@
-//! The overview: is the service well, who is here, how far apart are peers, what gets lost or comes late, and where does
+//! The overview: is the network well, who is here, how far apart are peers, what gets lost or comes late, and where does
 //! the time go. It lives on the server's numbers, which are those of the whole; agents that are scraped add names.
 
 use pams_agent::metrics::catalogue as a;
@@ -23,10 +23,10 @@ pub fn dashboard() -> Dashboard {
     Dashboard {
         uid: "pams-overview",
         title: "PAMS / Overview",
-        description: "Is the service well, who is here, how far apart are peers, what gets lost, and where does the time go?",
+        description: "Is the network well, who is here, how far apart are peers, what gets lost, and where does the time go?",
         variables: job_and_instance(&named),
         rows: vec![
-            Row { title: "Is the service well?", panels: well() },
+            Row { title: "Is the network well?", panels: well() },
             Row { title: "Who is here?", panels: here() },
             Row { title: "How far apart are peers?", panels: apart() },
             Row { title: "Loss and lateness", panels: loss() },
@@ -60,32 +60,56 @@ fn sent() -> Expr {
 
 fn well() -> Vec<Panel> {
     let peers = |liveness: &str| chosen(&s::PEERS_BY_LIVENESS).is("liveness", liveness).now().sum(&[]);
+    let here = peers("live").plus(&peers("overdue"));
+    // Of those that were there: a target that is no server, or is not scraped at all, says nothing of servers.
+    let down = |build| {
+        let there = chosen(build).last_in(SHOWN);
+        chosen(&UP).now().whether("==", 0).and_on(&["job", "instance"], &there).sum(&[])
+    };
     let ledger = |metric| chosen(metric).now().sum(&["instance", "kind"]);
     let off = ledger(&s::OPENED).minus(&ledger(&s::CLOSED)).minus(&ledger(&s::IN_FLIGHT)).abs().sum(&[]);
     vec![
-        panel("Targets down", "short", "Servers and agents that Prometheus cannot scrape. Agents of peers that are gone are among them until they are forgotten; a server must never be.")
+        panel("Servers down", "short", "Servers that Prometheus scraped in the time that is shown and cannot now. Without a server nobody can join, and most of this dashboard stands still.")
             .stat(Say::Trend)
-            .steps(GREEN, &[(1.0, ORANGE)])
-            .ask("down", &chosen(&UP).now().whether("==", 0).sum(&[])),
+            .size(3, 4)
+            .steps(GREEN, &[(1.0, RED)])
+            .ask("down", &down(&s::BUILD)),
+        panel("Agents down", "short", "Agents that Prometheus scraped in the time that is shown and cannot now: those of peers that are gone, and those that it does not reach any more. Agents that it never reached are not among them.")
+            .stat(Say::Trend)
+            .size(3, 4)
+            .steps(GREEN, &[(1.0, YELLOW), (10.0, RED)])
+            .nothing("none scraped")
+            .ask("down", &down(&a::BUILD)),
+        panel("Peers here", "percentunit", "Of the peers that have not said goodbye, those that are here: live or overdue. The rest fell silent, and counts until it is forgotten. Below 80 %: a part of the network is away.")
+            .stat(Say::Trend)
+            .size(3, 4)
+            .share()
+            .steps(RED, &[(0.5, ORANGE), (0.8, GREEN)])
+            .ask("here", &here.over_positive(&here.plus(&peers("gone")))),
         panel("Peers live", "short", "Peers that their home hears as often as it should. Below: who is here.")
             .stat(Say::Trend)
-            .steps(GREEN, &[])
+            .size(3, 4)
+            .steps(RED, &[(1.0, GREEN)])
             .ask("live", &peers("live")),
         panel("Peers gone", "short", "Peers that fell silent without a goodbye. A few are daily life of a P2P network; many at once are an incident.")
             .stat(Say::Trend)
+            .size(3, 4)
             .steps(GREEN, &[(1.0, YELLOW), (10.0, RED)])
             .ask("gone", &peers("gone")),
-        panel("Answered in time", "percentunit", "Of the pings that were sent, those answered by their deadline. The rest is lost or late; see below which.")
-            .stat(Say::Mean)
+        panel("Answered in time", "percentunit", "Of the pings that were sent lately, those answered by their deadline. The rest is lost or late; see below which. Peers that are gone pull it down until nobody pings them any more.")
+            .stat(Say::Trend)
+            .size(3, 4)
             .share()
             .steps(RED, &[(0.95, ORANGE), (0.99, GREEN)])
             .decimals(2)
             .ask("in time", &ended(Outcome::Good).over(&sent())),
         panel("Round trip, p95", "s", "19 of 20 answered pings took no longer, over all pairs of peers. It says how far apart peers are, so compare it with itself.")
             .stat(Say::Trend)
+            .size(3, 4)
             .ask("p95", &pings(&s::TOTAL).bucket().rate(RATE).quantile(0.95, &[])),
         panel("Ledger off by", "short", "Opened less closed less in flight, over all kinds. 0: every transaction is accounted for. Anything else is a bug of PAMS; see the alert PamsLedgerNotConserved.")
             .stat(Say::Trend)
+            .size(3, 4)
             .steps(GREEN, &[(1.0, RED)])
             .ask("off by", &off),
     ]

@@ -41,10 +41,11 @@ pub fn dashboard() -> Dashboard {
         description: "One peer seen from all sides: by itself, by those that watch it, and by its home.",
         variables,
         rows: vec![
-            Row { title: "What it says itself", panels: itself() },
+            Row { title: "Is it well?", panels: itself() },
             Row { title: "As others see it", panels: seen() },
             Row { title: "As it sees others", panels: sees() },
             Row { title: "As its home sees it", panels: home() },
+            Row { title: "Subscriptions and files", panels: telling() },
             Row { title: "Its agent, the program", panels: program() },
         ],
     }
@@ -62,26 +63,44 @@ fn of_it(metric: &'static Metric) -> Select {
 
 fn itself() -> Vec<Panel> {
     vec![
-        panel("Version", "string", "The version of its agent. Nothing here: its agent is not scraped, so only what others say of it is known.")
-            .stat(Say::Name)
-            .nothing("not scraped")
-            .ask("{{version}}", &own(&a::BUILD).now().max(&["version"])),
-        panel("Up for", "s", "Time since its agent started.").stat(Say::Now).ask("up for", &time().minus(&own(&a::START).now().max(&[]))),
+        panel("Seen live by", "percentunit", "Of those that watch it, those that see it live. None: it is gone. Some: it lives, and the way between it and the others is cut; see who below. The panels beside it are its own word.")
+            .stat(Say::Now)
+            .size(3, 4)
+            .share()
+            .steps(RED, &[(0.01, ORANGE), (1.0, GREEN)])
+            .nothing("nobody watches it")
+            .ask("watchers", &of_it(&a::BUDDY_UP).now().avg(&[])),
         panel("Home", "short", "Whether a home takes its reports. Without one it keeps its newest records and goes on pinging; `pams-agent status` says why there is none.")
             .stat(Say::Now)
+            .size(3, 4)
             .words(&[(1, "connected", GREEN), (0, "none", RED)])
             .ask("home", &own(&a::HOME_CONNECTED).now().max(&[])),
         panel("Backlog", "short", "Records that its home has not acknowledged yet. It grows while the home is away, and falls to near 0 when it is back.")
             .stat(Say::Trend)
+            .size(3, 4)
             .steps(GREEN, &[(1_000.0, ORANGE)])
             .ask("records", &own(&a::BACKLOG).now().max(&[])),
         panel("Certificate left", "s", "Until its certificate runs out. It lives for a day and is renewed 8 hours before its end, so below 8 hours renewal fails.")
             .stat(Say::Now)
+            .size(3, 4)
             .steps(RED, &[(4.0 * 3_600.0, ORANGE), (7.0 * 3_600.0, GREEN)])
             .ask("left", &own(&a::CERTIFICATE_EXPIRY).now().max(&[]).minus(&time())),
         panel("Clock", "s", "How far the home's clock is ahead of its own. It does not change what is measured; beyond some seconds certificates fail.")
             .stat(Say::Now)
+            .size(3, 4)
             .ask("ahead", &own(&a::HOME_CLOCK_OFFSET).now().max(&[])),
+        panel("Configuration", "short", "Whether its file was good when it was read last. Not taken: an older one is in force, and a restart would fail; its log says what is wrong.")
+            .stat(Say::Now)
+            .size(3, 4)
+            .words(&[(1, "in force", GREEN), (0, "not taken", RED)])
+            .ask("configuration", &own(&a::RELOADED).now().min(&[])),
+        panel("Up for", "s", "Time since its agent started.").stat(Say::Now)
+            .size(3, 4).ask("up for", &time().minus(&own(&a::START).now().max(&[]))),
+        panel("Version", "string", "The version of its agent. Nothing here: its agent is not scraped, so only what others say of it is known.")
+            .stat(Say::Name)
+            .size(3, 4)
+            .nothing("not scraped")
+            .ask("{{version}}", &own(&a::BUILD).now().max(&["version"])),
         panel("Status it publishes", "short", "What it tells those that watch it.")
             .timeline()
             .size(24, 5)
@@ -170,6 +189,41 @@ fn home() -> Vec<Panel> {
             .colours(style::outcomes())
             .nothing("not shown: metrics.per_peer_max of the server")
             .ask("{{status}}", &of_it(&s::PEER_CLOSED).is("kind", Kind::Ping).rate(RATE).sum(&["status"])),
+    ]
+}
+
+fn telling() -> Vec<Panel> {
+    vec![
+        panel("Its subscriptions", "short", "Whom it is told of, by way and state. waiting: no contact yet. refused: the other's limits are full, or it knows no subscriptions; its log says which.")
+            .from_zero()
+            .ask("{{path}} {{state}}", &own(&a::SUBSCRIPTIONS).now().sum(&["path", "state"])),
+        panel("Its subscribers", "short", "Who is told of it. active; silent: not acknowledging in time; away: without a connection for a moment.")
+            .stacked(Stack::Areas)
+            .colours(vec![("active", GREEN), ("silent", RED), ("away", YELLOW)])
+            .ask("{{state}}", &own(&a::SUBSCRIBERS).now().sum(&["state"])),
+        panel("When they were told, p95", "s", "From publishing until its subscribers had told their side: after least and before most. What is between cannot be known from here.")
+            .log()
+            .colours(style::bounds())
+            .ask("{{bound}}", &own(&a::TOLD).bucket().rate(RATE).quantile(0.95, &["bound"])),
+        panel("Subscribers lost, changes skipped", "short", "Subscribers that fell silent and did not come back; changes of others that it did not tell here because a newer one was there.")
+            .from_zero()
+            .ask("subscribers lost", &own(&a::SUBSCRIBERS_LOST).increase(RATE).sum(&[]))
+            .ask("changes skipped", &own(&a::SKIPPED).increase(RATE).sum(&[])),
+        panel("Records handed on", "ops", "Written to CSV files, and those that a consumer was too slow for. Dropped above 0: a slow disk, or an application that does not read.")
+            .from_zero()
+            .colours(vec![("to CSV", GREEN), ("dropped", RED)])
+            .ask("to CSV", &own(&a::CSV_WRITTEN).rate(RATE).sum(&[]))
+            .ask("dropped", &own(&a::DROPPED).rate(RATE).sum(&[])),
+        panel("CSV files", "short", "Whether the disk takes its records. Failing: is it full, or may the agent not write there? Its log says so.")
+            .stat(Say::Now)
+            .size(4, 8)
+            .words(&[(0, "written", GREEN), (1, "failing", RED)])
+            .nothing("none asked for")
+            .ask("csv", &own(&a::CSV_FAILING).now().max(&[])),
+        panel("Configuration read", "s", "Time since its configuration was read well, at the start or by a reload.")
+            .stat(Say::Now)
+            .size(4, 8)
+            .ask("read", &time().minus(&own(&a::RELOADED_AT).now().max(&[]))),
     ]
 }
 

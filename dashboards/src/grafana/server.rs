@@ -18,6 +18,8 @@ pub fn dashboard() -> Dashboard {
             Row { title: "Is it well?", panels: well() },
             Row { title: "Joining and connecting", panels: joining() },
             Row { title: "Reports", panels: reports() },
+            Row { title: "Rosters", panels: rosters() },
+            Row { title: "Subscriptions", panels: subscriptions() },
             Row { title: "Oddities", panels: oddities() },
             Row { title: "What it costs", panels: costs() },
         ],
@@ -31,24 +33,39 @@ fn well() -> Vec<Panel> {
     vec![
         panel("Scraped", "short", "Whether Prometheus reaches it. If not: is it running, and does its HTTP address answer from here?")
             .stat(Say::Now)
+            .size(3, 4)
             .words(&[(1, "yes", GREEN), (0, "no", RED)])
             .ask("{{instance}}", &chosen(&UP).now().min(&["instance"])),
         panel("Ready", "short", "1 while its list of peers is complete. Not ready for some seconds after a start, while agents come back, and while it stops.")
             .stat(Say::Now)
+            .size(3, 4)
             .words(&[(1, "ready", GREEN), (0, "not ready", ORANGE)])
             .ask("{{instance}}", &chosen(&s::READY).now().min(&["instance"])),
+        panel("Configuration", "short", "Whether the file was good when it was read last. Not taken: an older one is in force, and a restart would fail; the log says what is wrong.")
+            .stat(Say::Now)
+            .size(3, 4)
+            .words(&[(1, "in force", GREEN), (0, "not taken", RED)])
+            .ask("{{instance}}", &chosen(&s::RELOADED).now().min(&["instance"])),
+        panel("Configuration read", "s", "Time since it was read well, at the start or by a reload.")
+            .stat(Say::Now)
+            .size(3, 4)
+            .ask("{{instance}}", &time().minus(&chosen(&s::RELOADED_AT).now().max(&["instance"]))),
         panel("Up for", "s", "Time since the start, of the server that started last.")
             .stat(Say::Now)
+            .size(3, 4)
             .ask("up for", &time().minus(&chosen(&s::START).now().max(&[]))),
         panel("Version", "string", "Two versions at once: a rollout is under way, or was forgotten half way.")
             .stat(Say::Name)
+            .size(3, 4)
             .ask("{{version}}", &chosen(&s::BUILD).now().max(&["version"])),
         panel("Own certificate left", "s", "Until the server's own certificate runs out. It is renewed 8 hours before its end.")
             .stat(Say::Now)
+            .size(3, 4)
             .steps(RED, &[(4.0 * 3_600.0, GREEN)])
             .ask("leaf", &left("leaf")),
         panel("Authority left", "s", "Until the certificate that issues those of agents runs out. It is renewed in time by itself; the root, after ten years, is not.")
             .stat(Say::Now)
+            .size(3, 4)
             .steps(RED, &[(14.0 * day, ORANGE), (30.0 * day, GREEN)])
             .ask("intermediate", &left("intermediate")),
     ]
@@ -110,6 +127,49 @@ fn reports() -> Vec<Panel> {
             .log()
             .nothing("no application reports")
             .ask("p95", &other().quantile(0.95, &[])),
+    ]
+}
+
+fn rosters() -> Vec<Panel> {
+    vec![
+        panel("Who watches whom", "short", "Pairs of a peer and one that is to watch it by this server's rosters, and peers with fewer watchers than `roster.watchers`. Short for long: too few of an overlay take a roster.")
+            .from_zero()
+            .colours(vec![("pairs", GREEN), ("short of watchers", RED)])
+            .ask("pairs", &chosen(&s::ROSTER_EDGES).now().sum(&[]))
+            .ask("short of watchers", &chosen(&s::ROSTER_SHORT).now().sum(&[])),
+        panel("Changes of rosters", "short", "Pairs made and unmade, and rosters told to agents, in each step of time. A few for each peer that comes or goes; many all the time: peers flap.")
+            .from_zero()
+            .ask("pairs changed", &chosen(&s::ROSTER_EDGES_CHANGED).increase(RATE).sum(&[]))
+            .ask("rosters told", &chosen(&s::ROSTERS_PUSHED).increase(RATE).sum(&[])),
+        panel("Left out of rosters", "short", "By reason. roster_max: pairs whose watcher takes no more; raise `limits.roster` of the agents. memberships: overlays of a peer beyond 32.")
+            .from_zero()
+            .ask("{{reason}}", &chosen(&s::ROSTER_CUT).now().sum(&["reason"])),
+    ]
+}
+
+fn subscriptions() -> Vec<Panel> {
+    let told = |metric| chosen(metric).bucket().rate(RATE);
+    vec![
+        panel("Who is told of whom", "short", "Pairs of a peer and an agent that this server tells of it.")
+            .from_zero()
+            .size(12, 8)
+            .ask("{{instance}}", &chosen(&s::SUBSCRIPTIONS).now().sum(&["instance"])),
+        panel("Changes told", "ops", "Sent, acknowledged, and lost because the subscription ended before. sent far above acked: subscribers do not keep up.")
+            .from_zero()
+            .size(12, 8)
+            .colours(vec![("acked", GREEN), ("sent", BLUE), ("lost", RED)])
+            .ask("{{result}}", &chosen(&s::NOTIFIES).rate(RATE).sum(&["result"])),
+        panel("Until an agent was told", "s", "From when this server knew of a change until the agent had told its side. p95: 19 of 20 took no longer. What came before, from publishing to the report, is not in it.")
+            .log()
+            .size(12, 8)
+            .colours(style::quantiles())
+            .ask("p50", &told(&s::NOTIFY).quantile(0.5, &[]))
+            .ask("p95", &told(&s::NOTIFY).quantile(0.95, &[])),
+        panel("Told by the peer itself, p95", "s", "From publishing, by the agents' records: after least and before most. What is between cannot be known, as the way back is in most alone.")
+            .log()
+            .size(12, 8)
+            .colours(style::bounds())
+            .ask("{{bound}}", &told(&s::TOLD).quantile(0.95, &["bound"])),
     ]
 }
 

@@ -61,6 +61,11 @@ pub fn outcomes() -> Colours {
     Outcome::ALL.map(|o| (o.as_str(), colour(o))).into()
 }
 
+/// What is known of a time that cannot be measured: it lies between the two.
+pub fn bounds() -> Colours {
+    vec![("least", GREEN), ("most", ORANGE)]
+}
+
 /// Quantiles and means.
 pub fn quantiles() -> Colours {
     vec![("p50", BLUE), ("p95", ORANGE), ("p99", RED)]

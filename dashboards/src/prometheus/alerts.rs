@@ -252,6 +252,22 @@ fn keeping(timing: Timing) -> Vec<Alert> {
             dashboard: PEER,
         },
         Alert {
+            name: "PamsConfigurationNotTaken",
+            value: of(&s::RELOADED).now().or(&of(&a::RELOADED).now()),
+            comparison: "==",
+            bound: 0.0,
+            also: None,
+            patience: "5m",
+            severity: WARNING,
+            summary: "{{ $labels.job }} {{ $labels.peer_name }} ({{ $labels.instance }}) did not take its new configuration.",
+            description: "The file was bad when it was read last, so an older one is in force. A restart would fail.",
+            runbook: &[
+                "Look: its log says what is wrong and where; `pams-server check-config` or `pams-agent check-config` too.",
+                "Do: correct the file, and reload.",
+            ],
+            dashboard: SERVER,
+        },
+        Alert {
             name: "PamsAuthorityExpiring",
             value: expires(of(&s::CERTIFICATE_EXPIRY).is_not("certificate", "leaf").now()),
             comparison: "<",

@@ -208,6 +208,14 @@ fn keeping() -> Vec<Case> {
         silent("PamsRecordsShed", "30m", "some were dropped long ago", [(shed(), "5+0x40")]),
         fires("PamsRecordsDropped", "12m", "the consumer falls behind", [(dropped(), "0+0x9 0+3x20")]),
         silent("PamsRecordsDropped", "30m", "it keeps up", [(dropped(), "0+0x40")]),
+        fires("PamsConfigurationNotTaken", "10m", "the server's file is bad", [(server(&s::RELOADED), "1+0x2 0+0x20")]),
+        fires("PamsConfigurationNotTaken", "10m", "an agent's file is bad", [(agent(&a::RELOADED), "1+0x2 0+0x20")]),
+        silent(
+            "PamsConfigurationNotTaken",
+            "10m",
+            "it was bad for two minutes",
+            [(server(&s::RELOADED), "1+0x2 0 0 1+0x20"), (agent(&a::RELOADED), "1+0x30")],
+        ),
     ]
 }
 

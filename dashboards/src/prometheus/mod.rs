@@ -84,9 +84,7 @@ scrape_configs:
       - url: "http://{server}/api/v1/sd/prometheus"
         refresh_interval: {refresh}
     relabel_configs:
-      # The id by either of its names, of which a server uses one.
-      - source_labels: [__meta_pams_peer, __meta_pams_peer_id]
-        separator: ""
+      - source_labels: [__meta_pams_peer_id]
         target_label: {PEER_ID}
       - source_labels: [__meta_pams_name]
         target_label: {PEER_NAME}

@@ -1,14 +1,10 @@
 //! A run in which something is going on: a server, and agents that watch each other over an emulated network of which
 //! some are far, one answers slowly, one line is so shaky that answers get lost or come late, and some live in processes
-//! of their own, which are killed.
+//! of their own, which are killed. All are told of each other's presence, take rosters and write CSV files.
 
-use std::{
-    net::{SocketAddr, TcpListener, UdpSocket},
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use pams_agent::config::Http as AgentHttp;
+use pams_agent::{config::Http as AgentHttp, shell::handle::Handle};
 use pams_server::{
     config::{Config as ServerConfig, Http},
     shell as server,
@@ -18,9 +14,10 @@ use pams_shared::{
     status::{Liveness, Status},
 };
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::{
-    harness::LOOPBACK,
+    harness::{LOOPBACK, free_port},
     peer::{Peer, Process, Seat},
     prometheus::until,
 };
@@ -41,12 +38,18 @@ pub const DOOMED: [&str; 3] = ["fai", "gru", "hnd"];
 const FAR_MS: f64 = 10.0;
 /// So that an answer over the shaky line is late now and then.
 const DEADLINE: Duration = Duration::from_millis(250);
+/// Each publishes something new so often.
+const NEWS: Duration = Duration::from_millis(500);
+/// Buddies that each takes from its home.
+const ROSTER_MAX: usize = 16;
 
 pub struct Cluster {
     pub server: server::Running,
     pub http: SocketAddr,
     pub agents: Vec<Peer>,
     doomed: Vec<Process>,
+    /// What they publish again and again.
+    _news: JoinSet<()>,
     doomed_at: Vec<SocketAddr>,
     // Outlives those that write there.
     _dir: TempDir,
@@ -73,13 +76,13 @@ impl Cluster {
         let seats: Vec<Seat> = names.map(|name| seat(dir.path(), name)).collect();
         let everybody = |seat: &Seat| {
             let others: Vec<&Seat> = seats.iter().filter(|s| s.peer != seat.peer).collect();
-            seat.clone().watches(&others)
+            seat.clone().subscribes(&others)
         };
         let (stay, go) = seats.split_at(CAST.len());
-        let mut agents = Vec::new();
+        let (mut agents, mut news) = (Vec::new(), JoinSet::new());
         for (seat, (_, _, status)) in stay.iter().zip(CAST) {
             let agent = everybody(seat).start(Some(&token)).await;
-            agent.running.handle.publish(status, None).await.unwrap();
+            news.spawn(tell(agent.running.handle.clone(), status));
             agents.push(agent);
         }
         let mut doomed = Vec::new();
@@ -87,7 +90,7 @@ impl Cluster {
             doomed.push(everybody(seat).spawn(Some(&token)).await);
         }
         let doomed_at = go.iter().map(|seat| seat.at).collect();
-        let cluster = Self { server, http, agents, doomed, doomed_at, _dir: dir };
+        let cluster = Self { server, http, agents, doomed, _news: news, doomed_at, _dir: dir };
         cluster.emulate();
         cluster.until_peers(Liveness::Live, CAST.len() + DOOMED.len()).await;
         cluster
@@ -134,6 +137,17 @@ impl Cluster {
     }
 }
 
+/// Says something new of itself again and again; the status stays.
+async fn tell(handle: Handle, status: Status) {
+    let mut ticks = tokio::time::interval(NEWS);
+    for n in 0u64.. {
+        ticks.tick().await;
+        if handle.publish(status, Some(n.to_string())).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// The ports of its HTTP are those of QUIC, so that what service discovery tells can be scraped whether it tells one or the
 /// other.
 fn seat(dir: &std::path::Path, name: &str) -> Seat {
@@ -142,22 +156,13 @@ fn seat(dir: &std::path::Path, name: &str) -> Seat {
         c.listen = at;
         c.http = AgentHttp::try_from(at.to_string()).unwrap();
         c.ping.deadline = DEADLINE;
+        c.limits.roster = ROSTER_MAX;
+        c.csv.dir = Some(dir.join("csv"));
     });
     if name == SLOW {
         seat.answer_after = Duration::from_millis(60);
     }
     seat
-}
-
-/// Free for UDP and for TCP, and not among those that the system gives to outgoing connections, so that it stays free.
-pub fn free_port() -> SocketAddr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let tried = std::iter::repeat_with(|| {
-        let n = std::process::id().wrapping_mul(31).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        SocketAddr::new(LOOPBACK.ip(), 15_000 + (n % 15_000) as u16)
-    });
-    let is_free = |at: &SocketAddr| UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok();
-    tried.take(15_000).find(is_free).expect("a free port")
 }
 
 /// One way between two of them: delays add up.

@@ -23,8 +23,17 @@ use crate::{
 /// What of the overview is shown.
 const SHOWN: &[(&str, &[&str])] = &[
     (
-        "Is the service well?",
-        &["Targets down", "Peers live", "Peers gone", "Answered in time", "Round trip, p95", "Ledger off by"],
+        "Is the network well?",
+        &[
+            "Servers down",
+            "Agents down",
+            "Peers here",
+            "Peers live",
+            "Peers gone",
+            "Answered in time",
+            "Round trip, p95",
+            "Ledger off by",
+        ],
     ),
     ("Who is here?", &["Peers by liveness", "Peers by status", "Comings and goings"]),
     ("How far apart are peers?", &["Round trips", "Round trip", "Farthest pairs"]),

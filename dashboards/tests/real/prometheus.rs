@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::{
-    cluster::free_port,
+    harness::free_port,
     http::{get, json, try_get},
 };
 

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::{
-    harness::{LOOPBACK, eventually, until},
+    harness::{eventually, free_port, until},
     http::{json, try_get},
     pams::Pams,
 };
@@ -41,7 +41,7 @@ scrape_configs:
         );
         fs::write(&config, text).unwrap();
         // It takes no port 0.
-        let at = std::net::TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap();
+        let at = free_port();
         let mut command = Command::new("prometheus");
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));

@@ -1,7 +1,8 @@
 //! Waiting for what must come, and small readers of what was told.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -33,9 +34,17 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     eventually(what, async || holds().await.then_some(())).await;
 }
 
-/// A UDP port of loopback that nobody has.
+/// A port of loopback that is free for UDP and for TCP, and not among those that the system gives to outgoing connections,
+/// so that it stays free until it is taken.
 pub fn free_port() -> SocketAddr {
-    UdpSocket::bind(LOOPBACK).unwrap().local_addr().unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let tried = std::iter::repeat_with(|| {
+        // Suites that run beside each other begin far apart.
+        let n = std::process::id().wrapping_mul(499).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        SocketAddr::new(LOOPBACK.ip(), 15_000 + (n % 15_000) as u16)
+    });
+    let is_free = |at: &SocketAddr| UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok();
+    tried.take(15_000).find(is_free).expect("a free port")
 }
 
 pub fn ledger_of(value: &Value) -> Ledger {
