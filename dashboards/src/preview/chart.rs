@@ -12,6 +12,8 @@ const PALETTE: [&str; 8] =
     [style::BLUE, style::GREEN, style::ORANGE, style::PURPLE, style::YELLOW, style::PALE, style::RED, "#5CC8B8"];
 const LEFT: f64 = 52.0;
 const BELOW: f64 = 34.0;
+/// Width of a time.
+const LABEL: f64 = 28.0;
 
 fn colour(panel: &Panel, i: usize, line: &Line) -> &'static str {
     panel.colours.iter().find(|(name, _)| *name == line.name).map_or(PALETTE[i % PALETTE.len()], |(_, c)| c)
@@ -42,15 +44,20 @@ pub fn clock(svg: &mut Svg, plot: Rect, span: Span) {
     for i in 0..=(length / every) as usize {
         let at = i as f64 * every;
         let text = format!("{}:{:02}", at as u64 / 60, at as u64 % 60);
-        let anchor = if i == 0 { "start" } else { "middle" };
-        svg.text(plot.x + plot.w * at / length, plot.y + plot.h + 14.0, &text, "a", anchor);
+        let x = plot.w * at / length;
+        let anchor = match i {
+            0 => "start",
+            _ if plot.w - x < LABEL / 2.0 => "end",
+            _ => "middle",
+        };
+        svg.text(plot.x + x, plot.y + plot.h + 14.0, &text, "a", anchor);
     }
 }
 
 fn legend(svg: &mut Svg, inner: Rect, names: &[(&str, &str)]) {
     let (mut x, y) = (inner.x + 4.0, inner.y + inner.h - 1.0);
     for (i, (name, colour)) in names.iter().enumerate() {
-        let width = 22.0 + 6.2 * name.chars().count() as f64;
+        let width = 22.0 + 6.4 * name.chars().count() as f64;
         if x + width > inner.x + inner.w {
             svg.text(x, y, &format!("+{}", names.len() - i), "a", "start");
             return;
@@ -161,7 +168,7 @@ pub fn stat(svg: &mut Svg, card: &Card<'_>, inner: Rect, say: Say, span: Span) {
         outline.push((first.0, plot.y + plot.h));
         svg.area(&outline, colour, 0.18);
     }
-    svg.big(inner.x + inner.w / 2.0, inner.y + inner.h * 0.52, 28.0, &text, colour);
+    svg.big(inner.x + inner.w / 2.0, inner.y + inner.h * 0.52, 24.0, &text, colour);
 }
 
 /// The last value of each series, beside each other.

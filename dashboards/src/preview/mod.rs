@@ -41,19 +41,30 @@ pub struct Span {
 /// In the order of the dashboard, by the headlines of its rows.
 pub type Rows<'a> = Vec<(&'a str, Vec<Card<'a>>)>;
 
-const WIDTH: f64 = 1_248.0;
+/// About as wide as a README is shown, so that its text is not made smaller.
+const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 12.0;
 /// Of Grafana's 24 columns and its rows.
 const COLUMN: f64 = (WIDTH - 2.0 * MARGIN) / 24.0;
 const ROW: f64 = 27.0;
 const GAP: f64 = 4.0;
-const TOP: f64 = 64.0;
+/// A line of the text above.
+const LINE: f64 = 18.0;
+const LINE_CHARS: usize = 130;
 const HEADLINE: f64 = 30.0;
 
 /// The whole picture. `title` is the dashboard's, `story` what goes on in it, `note` says what kind of picture it is.
 pub fn draw(title: &str, story: &str, note: &str, rows: &Rows<'_>, span: Span) -> String {
+    let mut head = Svg::default();
+    head.text(MARGIN + 2.0, 30.0, title, "t", "start");
+    head.text(WIDTH - MARGIN, 29.0, note, "p", "end");
+    let mut y = 36.0;
+    for line in wrapped(story) {
+        y += LINE;
+        head.text(MARGIN + 2.0, y, &line, "n", "start");
+    }
+    y += 8.0;
     let mut svg = Svg::default();
-    let mut y = TOP;
     for (headline, cards) in rows {
         svg.text(MARGIN + 2.0, y + 20.0, headline, "h", "start");
         y += HEADLINE;
@@ -75,11 +86,23 @@ pub fn draw(title: &str, story: &str, note: &str, rows: &Rows<'_>, span: Span) -
         }
         y += f64::from(line) * ROW;
     }
-    let mut head = Svg::default();
-    head.text(MARGIN + 2.0, 34.0, title, "t", "start");
-    head.text(MARGIN + 2.0, 54.0, story, "n", "start");
-    head.text(WIDTH - MARGIN, 32.0, note, "n", "end");
     svg::document(WIDTH, y + MARGIN, &(head.0 + &svg.0))
+}
+
+/// Lines that fit.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.len() + word.len() < LINE_CHARS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn one(svg: &mut Svg, card: &Card<'_>, place: Rect, span: Span) {

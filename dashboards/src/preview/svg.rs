@@ -14,8 +14,8 @@ pub struct Rect {
     pub h: f64,
 }
 
-const STYLE: &str = "text{font-family:Inter,Helvetica,Arial,sans-serif;fill:#ccccdc;font-size:11px}.t{font-size:20px}\
-                     .h{font-size:14px;font-weight:600}.c{font-size:12.5px;font-weight:500}.n{fill:#8e8e99}.a{fill:#8e8e99;font-size:10px}\
+const STYLE: &str = "text{font-family:Inter,Helvetica,Arial,sans-serif;fill:#ccccdc;font-size:12px}.t{font-size:20px}\
+                     .h{font-size:15px;font-weight:600}.c{font-size:12.5px;font-weight:500}.n{fill:#a8a8b3}.a{fill:#a8a8b3;font-size:11px}.p{fill:#ff9830;font-weight:600}\
                      .g{stroke:#2c3235;stroke-width:1}.k{fill:#181b1f;stroke:#25282d}.l{fill:none;stroke-width:1.4;stroke-linejoin:round}";
 
 /// All of it, on a dark ground.
