@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use pams_agent::metrics::catalogue as a;
 use pams_dashboards::{
     grafana::{Variable, dashboards},
     prometheus::{Rule, alerts, rules},
+    query::of,
 };
+use pams_server::metrics::catalogue as s;
+use pams_shared::catalogue::Metric;
 use serde_json::Value;
 
 use crate::{
@@ -16,6 +20,10 @@ use crate::{
 /// Panels without data in this run, and why.
 const EMPTY: &[(&str, &str)] =
     &[("Applications' transactions, p95", "no application that defines transactions of its own is in this run")];
+
+/// What has to go on in this run, so that panels do not show nothing but zeros.
+const GOES_ON: &[&Metric] =
+    &[&a::CSV_WRITTEN, &a::SUBSCRIBERS, &s::NOTIFIES, &s::ROSTERS_PUSHED, &s::ROSTER_EDGES, &s::SUBSCRIPTIONS];
 
 /// With the variables of a dashboard filled in.
 fn filled(query: &str, peer: &str) -> String {
@@ -67,6 +75,9 @@ async fn every_query_returns_data() {
         // What is watched is there while nothing is wrong; that the alert fires then is for promtool.
         prometheus.until_data(alert.name, &alert.value.to_string()).await;
         asked += 1;
+    }
+    for metric in GOES_ON {
+        prometheus.until_data("something goes on", &of(metric).now().sum(&[]).where_(">", 0).to_string()).await;
     }
     println!("{asked} queries returned data; {} panel(s) without: {EMPTY:?}", EMPTY.len());
     the_killed_are_told_of(&prometheus).await;
