@@ -94,11 +94,11 @@ async fn prometheus_finds_the_agents_at_the_server_and_scrapes_them_all() {
         .await;
     let p99 = "histogram_quantile(0.99, sum by (le) (rate(pams_agent_stage_seconds_bucket{stage=\"network\"}[5s])))";
     prometheus.until(p99, 1, positive).await;
-    // The ledger, as a rule of an operator would ask it: of each scrape, and so of all.
+    // The ledger, as a rule of an operator would ask it: of each scrape, and so of all; both have pings, reports and notifies.
     let lost = "sum by (peer_name, kind) (pams_agent_transactions_opened_total) \
                 - sum by (peer_name, kind) (pams_agent_transactions_closed_total) \
                 - sum by (peer_name, kind) (pams_agent_transactions_in_flight)";
-    prometheus.until(lost, 4, |value| value == "0").await;
+    prometheus.until(lost, 6, |value| value == "0").await;
 
     let [_alpha, beta] = agents;
     let peer = beta.peer;
