@@ -56,7 +56,20 @@ impl Agent {
         let profile = Profile { metrics: self.profile.metrics, ..config.profile };
         if profile != self.profile {
             self.profile = profile;
+            self.release_given(now);
             self.rejoin("the home is told what this peer says of itself now");
+        }
+    }
+
+    /// Whoever takes nobody from its home is told no roster any more that would take back whom it named.
+    fn release_given(&mut self, now: Moment) {
+        if self.profile.roster_max > 0 {
+            return;
+        }
+        for peer in self.roster.given() {
+            if self.roster.take(peer) {
+                self.dismiss(now, peer);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use pams_agent::core::{Agent, AgentConfig, BuddyConfig, Input, Output};
 use pams_shared::{
     frame::{Frame, Hello, Ping, Pong, Profile, capability},
     id::{Correlator, PeerId},
-    presence::Ask,
+    presence::{Ask, WatcherConfig},
     status::Presence,
 };
 
@@ -31,7 +31,12 @@ pub struct Node {
     pub presence: Presence,
     pub buddies: Vec<(usize, bool)>,
     pub takes: u32,
-    answer_after: Duration,
+    /// Between two polls; and the longest it ever was.
+    pub interval: Duration,
+    pub longest: Duration,
+    /// Which of its addresses its host has now; the first one is good always.
+    pub place: u8,
+    pub answer_after: Duration,
     /// What its present or last life did in truth, and what those before did.
     pub facts: Facts,
     pub past: Vec<Facts>,
@@ -85,6 +90,9 @@ impl Node {
             presence: Presence::default(),
             buddies: own.map(|i| setup.buddies[i].clone()).unwrap_or_default(),
             takes: own.map(|i| setup.takes[i]).unwrap_or_default(),
+            interval: setup.watcher.interval,
+            longest: setup.watcher.interval,
+            place: 1,
             answer_after: own.map(|i| setup.answer_after[i]).unwrap_or_default(),
             facts: Facts::default(),
             past: Vec::new(),
@@ -113,24 +121,10 @@ impl World {
         self.begin(me);
         let now = self.moment(me);
         let life = self.processes[me].life;
-        let node = &mut self.agents[me];
-        let buddy = |(other, known): &(usize, bool)| BuddyConfig {
-            peer: peer(*other),
-            name: None,
-            addresses: if *known { vec![address(*other)] } else { Vec::new() },
-        };
-        let config = AgentConfig {
-            watcher: self.setup.watcher,
-            buddies: node.buddies.iter().map(buddy).collect(),
-            subscribe: node.subscribes.iter().map(|n| peer(*n)).collect(),
-            presence: node.presence.clone(),
-            profile: profile(me, self.setup.nested, node.takes),
-            pool_max: self.setup.pool_max,
-            backlog_max: self.setup.backlog_max,
-            answer_after: node.answer_after,
-        };
+        let config = self.config(me);
         let mut seed = [me as u8; 32];
         seed[..8].copy_from_slice(&self.chance.below(u64::MAX).to_le_bytes());
+        let node = &mut self.agents[me];
         node.core = Some(Agent::new(config, peer(me), life, seed, now));
         let facts = std::mem::replace(&mut node.facts, Facts::new(life, self.now));
         if facts.life > 0 {
@@ -142,6 +136,26 @@ impl World {
         self.trace.line(self.now, me, || format!("! starts, epoch {life}"));
         self.tell_at(self.now + MS, me, News::Timer(Timer::CallHome));
         self.agent_handle(me, Input::Tick);
+    }
+
+    /// What its configuration file says now.
+    pub fn config(&self, me: usize) -> AgentConfig {
+        let node = &self.agents[me];
+        let buddy = |(other, known): &(usize, bool)| BuddyConfig {
+            peer: peer(*other),
+            name: None,
+            addresses: if *known { vec![address(*other, 1)] } else { Vec::new() },
+        };
+        AgentConfig {
+            watcher: WatcherConfig { interval: node.interval, ..self.setup.watcher },
+            buddies: node.buddies.iter().map(buddy).collect(),
+            subscribe: node.subscribes.iter().map(|n| peer(*n)).collect(),
+            presence: node.presence.clone(),
+            profile: profile(me, self.setup.nested, node),
+            pool_max: self.setup.pool_max,
+            backlog_max: self.setup.backlog_max,
+            answer_after: node.answer_after,
+        }
     }
 
     /// The process is no more; nobody is told.
@@ -190,7 +204,7 @@ impl World {
     fn datagram(&mut self, me: usize, conn: ConnId, frame: Frame, arrived: u64, way: Way) {
         let from = self.other(conn, me);
         let stamped = !self.odds(self.setup.stampless);
-        let stamp = stamped.then(|| self.moment_of(me, arrived));
+        let stamp = self.stamp(me, arrived).filter(|_| stamped);
         if !stamped {
             self.tally.count("unstamped");
         }
@@ -259,8 +273,8 @@ impl World {
                 }
             }
             Output::Record(_) | Output::Pinged { .. } | Output::Notice(_) => {}
-            // Only of an agent that slept, moved or was configured anew.
-            Output::HangUp { .. } | Output::Rejoin { .. } => {}
+            Output::HangUp { peer } => self.hang_up(me, peer),
+            Output::Rejoin { why } => self.rejoin(me, why),
         }
     }
 
@@ -298,7 +312,8 @@ impl World {
     }
 }
 
-fn profile(me: usize, nested: bool, takes: u32) -> Profile {
+fn profile(me: usize, nested: bool, node: &Node) -> Profile {
+    let takes = node.takes;
     let overlays: &[&str] = match me % 3 {
         _ if !nested => &["sim/all"],
         0 => &["sim/a", "sim/b"],
@@ -307,7 +322,7 @@ fn profile(me: usize, nested: bool, takes: u32) -> Profile {
     };
     Profile {
         name: trace::name(me).to_string(),
-        addresses: vec![address(me).parse().expect("an address")],
+        addresses: vec![address(me, node.place).parse().expect("an address")],
         software: "sim".to_owned(),
         overlays: overlays.iter().map(|o| (*o).to_owned()).collect(),
         capabilities: if takes > 0 { capability::ROSTERS } else { 0 },

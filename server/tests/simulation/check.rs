@@ -89,7 +89,9 @@ impl World {
     }
 
     fn check_notice(&mut self, me: usize, notice: &Notice) {
-        let (now, silence, patience) = (self.now, self.setup.silence(), setup::ns(self.setup.watcher.patience));
+        let (now, silence, patience) =
+            (self.now, self.setup.silence(self.agents[me].interval), setup::ns(self.setup.watcher.patience));
+        let woke = self.processes[me].sleep.woke;
         let configures = |other| self.agents[me].configures(other);
         let configured = (1..=self.setup.agents).filter(|n| configures(*n)).collect::<Vec<_>>();
         let facts = &mut self.agents[me].facts;
@@ -130,6 +132,7 @@ impl World {
                         let since = facts.watched_since(other, configured.contains(&other));
                         let never = facts.heard.get(&other).is_none_or(|heard| *heard <= since);
                         assert!(never || silent >= silence, "{} gone, heard {silent} ns ago", name(other));
+                        assert!(woke == 0 || now - woke >= silence, "{} gone because {} slept", name(other), name(me));
                         assert!(!self.sees(me, other, silence), "{} gone, and nothing is amiss", name(other));
                     }
                     Liveness::Overdue if *from == Some(Liveness::Live) => {

@@ -12,7 +12,7 @@ use pams_shared::{
 use crate::{
     check::same_ends,
     facts::Facts,
-    setup::{HOME, peer},
+    setup::{HOME, node, peer},
     trace::name,
     world::World,
 };
@@ -49,7 +49,14 @@ impl World {
         assert_eq!(detail.home.liveness, Liveness::Live, "{}", name(me));
         assert!(agent.uplink.up && detail.home.session.is_some_and(|s| agent.uplink.conn == Some(s.0 as usize)));
         assert_eq!((detail.peer.order.epoch, detail.peer.presence.as_ref()), (agent.facts.life, Some(core.presence())));
-        // What watchers say of it is what they concluded.
+        assert_eq!(detail.peer.profile, *core.profile(), "what {} says of itself", name(me));
+        // What watchers say of it is what they concluded, and nobody does who watches it no more.
+        for told in &detail.watchers {
+            let Some(watcher) = node(told.watcher).filter(|n| self.processes[*n].up) else { continue };
+            let agent = &self.agents[watcher];
+            let watches = agent.configures(me) || agent.subscribes.contains(&me) || agent.facts.given.contains_key(&me);
+            assert!(watches, "{} watches {} no more, and is told of", name(watcher), name(me));
+        }
         let watchers = (1..=self.setup.agents).filter(|n| self.processes[*n].up && *n != me);
         for watcher in watchers.filter(|n| self.agents[*n].buddies.iter().any(|(b, _)| *b == me)) {
             let told = detail.watchers.iter().find(|w| w.watcher == peer(watcher));
@@ -77,7 +84,9 @@ impl World {
                 let facts = &agent.facts;
                 let goodbye = facts.goodbyes.get(other).is_some_and(|at| facts.linked.get(other) < Some(at));
                 // Of one that the home gave again, what it said before that is forgotten.
-                let known = agent.configures(*other);
+                let added = facts.added.get(other);
+                let known =
+                    agent.configures(*other) && added.is_none_or(|at| facts.goodbyes.get(other).is_none_or(|g| at < g));
                 assert!(!known || (seen.liveness == Some(Liveness::Left)) == goodbye, "{}", who());
                 assert!(seen.why.is_some(), "{}", who());
             }

@@ -49,6 +49,8 @@ pub struct Facts {
     pub goodbyes: BTreeMap<usize, u64>,
     /// Whom the home gave it to watch, and since when.
     pub given: BTreeMap<usize, u64>,
+    /// Whom the configuration named since the start, and when.
+    pub added: BTreeMap<usize, u64>,
     /// When somebody was last looked for or dialled.
     pub reached: BTreeMap<usize, u64>,
     /// When a transaction last failed: nobody waited for its deadline.
@@ -105,6 +107,7 @@ impl Facts {
 
     /// Since when it is watched; the start, if by the configuration.
     pub fn watched_since(&self, node: usize, configured: bool) -> u64 {
-        if configured { self.started } else { self.given.get(&node).copied().unwrap_or(self.started) }
+        let given = self.given.get(&node).filter(|_| !configured);
+        given.max(self.added.get(&node)).copied().unwrap_or(self.started)
     }
 }

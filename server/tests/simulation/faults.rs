@@ -43,6 +43,16 @@ pub enum Fault {
         node: usize,
         until: u64,
     },
+    /// Its host is suspended.
+    Suspend {
+        node: usize,
+        until: u64,
+    },
+    /// It is configured anew.
+    Reconfigure(usize),
+    HomeReconfigures,
+    /// Its host gets another address.
+    Move(usize),
     HomeStops {
         drained: bool,
     },
@@ -64,7 +74,8 @@ impl Fault {
     pub fn taker(self) -> Option<usize> {
         match self {
             Fault::Leave(n) | Fault::Publish(n) | Fault::Ping { from: n, .. } => Some(n),
-            Fault::HomeStops { drained: true } | Fault::Forget(_) => Some(HOME),
+            Fault::Reconfigure(n) | Fault::Move(n) => Some(n),
+            Fault::HomeStops { drained: true } | Fault::Forget(_) | Fault::HomeReconfigures => Some(HOME),
             _ => None,
         }
     }
@@ -101,7 +112,7 @@ impl World {
         let quick = self.chance.below(3) == 0;
         let short = at + 20 * MS + self.chance.below(if quick { SECOND } else { 12 * SECOND });
         let long = at + SECOND + self.chance.below(self.setup.chaos);
-        let fault = match self.chance.below(16) {
+        let fault = match self.chance.below(22) {
             0 | 1 => self.and_back(short, who, Fault::Crash(who)),
             2 => self.and_back(short, who, Fault::Leave(who)),
             3 | 4 if who != other => self.cut(at, long, who, other),
@@ -124,9 +135,20 @@ impl World {
                 self.cut(at, at + 9 * SECOND, who, HOME)
             }
             14 => Fault::Forget(who),
+            // Long enough for others to give up their ends of the connections, some of them.
+            15 => Fault::Stall { node: self.pick(self.setup.agents + 1), until: self.awake_again(at) },
+            16 | 17 => Fault::Suspend { node: self.pick(self.setup.agents + 1), until: self.awake_again(at) },
+            18 | 19 => Fault::Reconfigure(who),
+            20 if self.chance.below(3) == 0 => Fault::HomeReconfigures,
+            20 => Fault::Move(who),
             _ => Fault::Lose(other),
         };
         self.plan(at, Event::Fault(fault));
+    }
+
+    fn awake_again(&mut self, at: u64) -> u64 {
+        let most = if self.chance.below(2) == 0 { 6 } else { 40 };
+        (at + 1_500 * MS + self.chance.below(most * SECOND)).min(self.setup.chaos + 4 * SECOND).max(at + 1_500 * MS)
     }
 
     /// One that goes comes back, mostly.
@@ -157,7 +179,8 @@ impl World {
             Fault::Cut { from: n, .. } | Fault::Storm { from: n, .. } | Fault::Mend { from: n, .. } => n,
             Fault::Crash(n) | Fault::Leave(n) | Fault::Return(n) | Fault::Lose(n) | Fault::Publish(n) => n,
             Fault::Stall { node: n, .. } | Fault::WallStep { node: n, .. } | Fault::Ping { from: n, .. } => n,
-            Fault::HomeStops { .. } | Fault::HomeReturns | Fault::Forget(_) => HOME,
+            Fault::Suspend { node: n, .. } | Fault::Reconfigure(n) | Fault::Move(n) => n,
+            Fault::HomeStops { .. } | Fault::HomeReturns | Fault::Forget(_) | Fault::HomeReconfigures => HOME,
         };
         // One that waited for a stalled process, and came too late.
         let disturbs = !matches!(fault, Fault::Mend { .. } | Fault::Return(_) | Fault::HomeReturns | Fault::Forget(_));
@@ -194,11 +217,13 @@ impl World {
             Fault::Mend { from, to } => self.mend(from, to),
             Fault::Lose(n) if up => self.lose_one(n),
             Fault::Lose(_) => {}
-            Fault::Stall { node, until } if up => {
-                self.tally.count("stall");
-                self.processes[node].stalled = self.processes[node].stalled.max(until);
-            }
-            Fault::Stall { .. } => {}
+            Fault::Stall { node, until } if up => self.stop_process(node, until),
+            Fault::Suspend { node, until } if up => self.suspend(node, until),
+            Fault::Reconfigure(n) if up => self.reconfigure(n),
+            Fault::HomeReconfigures if up => self.reconfigure_home(),
+            Fault::Move(n) if up => self.move_host(n),
+            Fault::Stall { .. } | Fault::Suspend { .. } | Fault::Reconfigure(_) => {}
+            Fault::HomeReconfigures | Fault::Move(_) => {}
             Fault::HomeStops { drained } if up => self.home_stops(drained),
             Fault::HomeStops { .. } => {}
             Fault::HomeReturns => self.start_home(),
@@ -306,7 +331,8 @@ impl World {
         let away: Vec<usize> = (1..=self.setup.agents).filter(|n| !self.agents[*n].stays_away).collect();
         away.into_iter().for_each(|n| self.come_back(n));
         let some_left = self.agents.iter().any(|a| a.leaving || !a.facts.goodbyes.is_empty());
-        let settled = self.now + self.setup.settle(some_left);
+        let longest = self.agents.iter().map(|a| a.longest).max().unwrap_or_default();
+        let settled = self.now + self.setup.settle(some_left, longest);
         self.plan(settled, Event::Settled);
         self.plan(settled + 12 * SECOND, Event::End);
     }

@@ -76,7 +76,7 @@ impl World {
         let input = match frame {
             Frame::Hello(hello) => {
                 memory.hellos.insert(conn, hello.epoch);
-                let observed = setup::address(from).parse().expect("an address");
+                let observed = setup::address(from, self.agents[from].place).parse().expect("an address");
                 Input::Opened { session, peer: peer(from), hello: Box::new(hello), observed, same_host: false }
             }
             Frame::Report(report) => return self.reported(conn, from, current, report),
@@ -196,7 +196,7 @@ impl World {
             epoch: self.processes[HOME].life,
             capabilities: 0,
             wall_ms: self.moment(HOME).wall_ms(),
-            observed: setup::address(from).parse().ok(),
+            observed: setup::address(from, self.agents[from].place).parse().ok(),
             verdict: Ok(()),
             terms: None,
         }
@@ -233,6 +233,8 @@ impl World {
     /// Gone: after just so long a silence, and never while the connection works.
     fn gone(&mut self, who: usize, silent: u64) {
         let gone_after = setup::ns(self.setup.home.gone_after);
+        let woke = self.processes[HOME].sleep.woke;
+        assert!(woke == 0 || self.now - woke >= gone_after, "{} gone because its home slept", name(who));
         let due = gone_after..=gone_after + 2 * MS;
         if !self.stalled_lately(HOME) {
             assert!(due.contains(&silent), "{} gone, heard {silent} ns ago", name(who));

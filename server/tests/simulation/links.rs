@@ -185,7 +185,7 @@ impl World {
         }
         self.agent_handle(me, Input::LinkDown { peer: peer(other), link, why, restarted });
         let agent = &self.agents[me];
-        if used && restarted && agent.buddies.iter().any(|(b, _)| *b == other) {
+        if used && restarted && !self.stalled_lately(me) && agent.buddies.iter().any(|(b, _)| *b == other) {
             let called = agent.facts.reached.get(&other) == Some(&self.now) || agent.facts.starved == self.now;
             assert!(called, "{} is back and is not called at once", name(other));
         }
@@ -193,9 +193,15 @@ impl World {
 
     /// Dials where a peer is said to be.
     pub fn dial_peer(&mut self, me: usize, whom: pams_shared::id::PeerId, addresses: &[String]) {
-        let at = addresses.iter().find_map(|a| crate::setup::at_address(a)).expect("an address of a node");
+        let (at, place) = addresses.iter().find_map(|a| crate::setup::at_address(a)).expect("an address of a node");
         assert_eq!(Some(at), node(whom), "another one's address");
-        self.call(me, at);
+        if place == 1 || place == self.agents[at].place {
+            return self.call(me, at);
+        }
+        // Nobody is there any more.
+        self.tally.count("stale_address");
+        let why = Why::new(Reason::NoAnswer, "it did not answer");
+        self.give_at(self.now + PATIENCE, me, Input::DialFailed { peer: whom, why });
     }
 }
 

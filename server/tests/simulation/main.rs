@@ -14,6 +14,7 @@
 //! (each step), `sweep` (any time) and `end`; `tally` counts what was tried.
 
 mod agent;
+mod change;
 mod check;
 mod end;
 mod facts;
@@ -25,6 +26,7 @@ mod net;
 mod path;
 mod rosters;
 mod setup;
+mod sleep;
 mod subscribing;
 mod sweep;
 mod tally;

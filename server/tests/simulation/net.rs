@@ -283,14 +283,18 @@ impl World {
                 }
                 self.in_order(conn, to);
                 if !self.acknowledge(conn, to) {
-                    // The other end does not know, and sends it again.
-                    let event = Event::Resend { conn, from: 1 - to, number, bytes, attempt: UNACKNOWLEDGED };
-                    self.plan(self.now + pause(UNACKNOWLEDGED), event);
+                    self.unacknowledged(conn, to, number, bytes);
                 }
             }
             Packet::Close(code) => self.end(conn, to, How::Theirs(code)),
             Packet::Reset => self.end(conn, to, How::Reset),
         }
+    }
+
+    /// The other end does not know that it came, if it did, and sends it again.
+    pub fn unacknowledged(&mut self, conn: ConnId, to: usize, number: u64, bytes: Rc<[u8]>) {
+        let event = Event::Resend { conn, from: 1 - to, number, bytes, attempt: UNACKNOWLEDGED };
+        self.plan(self.now + pause(UNACKNOWLEDGED), event);
     }
 
     /// Takes from the stream what is next.

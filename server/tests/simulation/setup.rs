@@ -89,31 +89,30 @@ impl Setup {
     }
 
     /// After the last fault, the time in which all must be well again.
-    pub fn settle(&self, some_left: bool) -> u64 {
+    pub fn settle(&self, some_left: bool, interval: Duration) -> u64 {
         // The home is called again after at most 22.5 s and a handshake's patience.
         // Then it tells its rosters, and whoever is given a buddy that is gone finds that out.
-        let home = 35 * SECOND + 3 * SECOND + self.gone_max();
+        let home = 35 * SECOND + 3 * SECOND + self.gone_max(interval);
         // One that left is polled each sixth interval, and its connection may have to time out.
         let intervals = if some_left { 7 } else { 2 };
-        let peers = ns(self.watcher.interval) * intervals + ns(self.watcher.patience) * 3 + 5 * SECOND;
+        let peers = ns(interval) * intervals + ns(self.watcher.patience) * 3 + 5 * SECOND;
         home.max(peers)
     }
 
     /// How long a buddy may be called live after its last answer: the next poll's turn, and its patience.
-    pub fn live_max(&self) -> u64 {
-        self.silence() + SLACK
+    pub fn live_max(&self, interval: Duration) -> u64 {
+        self.silence(interval) + SLACK
     }
 
     /// So long a buddy must have been silent before it is called gone.
-    pub fn silence(&self) -> u64 {
-        let w = self.watcher;
-        ns(w.interval) + ns(w.interval) / 10 + ns(w.patience)
+    pub fn silence(&self, interval: Duration) -> u64 {
+        ns(interval) + ns(interval) / 10 + ns(self.watcher.patience)
     }
 
     /// And so long after its last sign of life it must be called so: the first miss and two retries of it.
-    pub fn gone_max(&self) -> u64 {
+    pub fn gone_max(&self, interval: Duration) -> u64 {
         let w = self.watcher;
-        self.silence() + ns(w.retry) * 21 / 10 + ns(w.patience) + SLACK
+        self.silence(interval) + ns(w.retry) * 21 / 10 + ns(w.patience) + SLACK
     }
 }
 
@@ -138,12 +137,15 @@ pub fn nobody() -> PeerId {
     peer(200)
 }
 
-pub fn address(node: usize) -> String {
-    format!("127.0.0.1:{}", 4_000 + node)
+/// Where a node is: its first address, or another.
+pub fn address(node: usize, place: u8) -> String {
+    format!("127.0.0.{place}:{}", 4_000 + node)
 }
 
-pub fn at_address(address: &str) -> Option<usize> {
-    address.rsplit_once(':')?.1.parse::<usize>().ok()?.checked_sub(4_000)
+pub fn at_address(address: &str) -> Option<(usize, u8)> {
+    let (ip, port) = address.rsplit_once(':')?;
+    let place = ip.rsplit_once('.')?.1.parse().ok()?;
+    Some((port.parse::<usize>().ok()?.checked_sub(4_000)?, place))
 }
 
 /// Most watch all others; some only a few.

@@ -66,10 +66,11 @@ impl World {
     fn sweep_buddy(&self, me: usize, buddy: &BuddyView) {
         let (now, facts, other) = (self.now, &self.agents[me].facts, node(buddy.peer).expect("a node"));
         // What it did not do while it did not run is no fault of its own.
-        let awake = self.processes[me].stalled;
+        let awake = self.processes[me].stalled.max(self.processes[me].sleep.woke);
         let since = facts.watched_since(other, self.agents[me].configures(other));
         let silent = now - facts.silent_since(other).max(awake).max(since);
-        let hungry = facts.starved > 0 && now - facts.starved < self.setup.gone_max();
+        let longest = self.agents[me].longest;
+        let hungry = facts.starved > 0 && now - facts.starved < self.setup.gone_max(longest);
         if hungry {
             return; // polls were left out
         }
@@ -78,10 +79,10 @@ impl World {
             let answered = facts.answered.get(&other).copied().unwrap_or_default().max(awake);
             // A ping that waited for its connection has its patience from then on.
             let waited = facts.linked.get(&other).is_some_and(|at| *at > answered);
-            let most = self.setup.live_max() + if waited { setup::ns(self.setup.watcher.patience) } else { 0 };
+            let most = self.setup.live_max(longest) + if waited { setup::ns(self.setup.watcher.patience) } else { 0 };
             assert!(now - answered <= most, "{}: live, answered {} ns ago", who(), now - answered);
         }
-        if silent > self.setup.gone_max() {
+        if silent > self.setup.gone_max(longest) {
             let over = matches!(buddy.liveness, Some(Liveness::Gone | Liveness::Left));
             assert!(over, "{}: {:?}, heard {silent} ns ago", who(), buddy.liveness);
         }
@@ -94,7 +95,8 @@ impl World {
         let (overdue, gone) = (setup::ns(self.setup.home.overdue_after()), setup::ns(self.setup.home.gone_after));
         for row in core.peers(now, &Filter::default(), None, PAGE_MAX).peers {
             let who = node(row.id).expect("a node");
-            let silent = self.now - memory.heard[&who];
+            // Its clock stands still while its host is suspended.
+            let silent = setup::ns(now.since(self.moment_of(HOME, memory.heard[&who])));
             assert_eq!(row.age_ms, silent / MS, "{} heard", name(who));
             let in_time = match row.liveness {
                 Liveness::Live => silent <= overdue + 2 * MS,

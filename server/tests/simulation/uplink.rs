@@ -38,18 +38,31 @@ pub struct Uplink {
     /// Whose whereabouts were asked in which question, in order; `None`: nobody waits for the answer any more.
     asked: VecDeque<(u64, Option<PeerId>)>,
     questions: u64,
+    /// To be called anew as soon as Hello is answered.
+    again: Option<Why>,
+    /// Called anew without a pause.
+    hurries: bool,
 }
 
 impl Uplink {
     pub fn new() -> Self {
-        Self { conn: None, up: false, answered: false, pause: RECALL_FIRST, asked: VecDeque::new(), questions: 0 }
+        Self {
+            conn: None,
+            up: false,
+            answered: false,
+            pause: RECALL_FIRST,
+            asked: VecDeque::new(),
+            questions: 0,
+            again: None,
+            hurries: false,
+        }
     }
 }
 
 impl World {
     pub fn call_home(&mut self, me: usize) {
-        if self.agents[me].leaving {
-            return;
+        if self.agents[me].leaving || self.agents[me].uplink.conn.is_some() {
+            return; // it hurried meanwhile
         }
         let conn = self.dial(me, HOME);
         let uplink = &mut self.agents[me].uplink;
@@ -86,7 +99,10 @@ impl World {
                 self.agent_handle(me, Input::Resolved { peer: whom, found: Ok(addresses.unwrap_or_default()) });
             }
             Frame::Roster(roster) => {
-                self.agents[me].facts.given(self.now, roster.peers.iter().filter_map(|r| node(r.peer)).collect());
+                let takes = self.agents[me].takes as usize;
+                self.agents[me]
+                    .facts
+                    .given(self.now, roster.peers.iter().filter_map(|r| node(r.peer)).take(takes).collect());
                 self.tally.count("roster");
                 self.agent_handle(me, Input::Home(HomeInput::Roster(roster)));
             }
@@ -108,6 +124,9 @@ impl World {
                 self.check_acked(me, terms.applied_batch);
                 let observed = ack.observed.map(|a| a.to_string());
                 self.agent_handle(me, Input::Home(HomeInput::Up { terms, observed, clock_offset_ms }));
+                if let Some(why) = self.agents[me].uplink.again.take() {
+                    self.rejoin(me, why);
+                }
             }
             (verdict, _) => {
                 let detail = verdict.err().map_or_else(String::new, |r| r.detail);
@@ -119,9 +138,13 @@ impl World {
 
     pub fn home_down(&mut self, me: usize, why: Why) {
         let uplink = &mut self.agents[me].uplink;
-        (uplink.conn, uplink.up) = (None, false);
+        (uplink.conn, uplink.up, uplink.again) = (None, false, None);
         let asked = std::mem::take(&mut uplink.asked);
-        let pause = uplink.pause + self.chance.below(uplink.pause / 2 + 1);
+        let hurries = std::mem::take(&mut uplink.hurries);
+        if hurries {
+            uplink.pause = RECALL_FIRST;
+        }
+        let pause = if hurries { 0 } else { uplink.pause + self.chance.below(uplink.pause / 2 + 1) };
         uplink.pause = (uplink.pause * 2).min(RECALL_LAST);
         self.tell_at(self.now + pause, me, News::Timer(Timer::CallHome));
         self.agent_handle(me, Input::Home(HomeInput::Down { why: why.clone() }));
@@ -130,6 +153,22 @@ impl World {
         }
         if self.agents[me].leaving {
             self.farewell(me);
+        }
+    }
+
+    /// Connects anew, now.
+    pub fn rejoin(&mut self, me: usize, why: Why) {
+        let uplink = &mut self.agents[me].uplink;
+        match uplink.conn {
+            Some(conn) if uplink.up => {
+                uplink.hurries = true;
+                self.tally.count("rejoined");
+                self.close(conn, 0, close::DONE);
+            }
+            // What Hello says was said before.
+            Some(_) if uplink.answered => uplink.again = Some(why),
+            Some(_) => {}
+            None => self.tell_at(self.now, me, News::Timer(Timer::CallHome)),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::{
     net::{ConnId, News, Packet},
     path::Net,
     setup::{HOME, Setup},
+    sleep::Sleep,
     tally::Tally,
     trace::Trace,
 };
@@ -82,6 +83,11 @@ pub enum Event {
     Start {
         node: usize,
     },
+    /// A process runs again.
+    Awake {
+        node: usize,
+        life: u64,
+    },
     /// Look at everything.
     Sweep,
     /// The end of the faults, of the settling, and of all.
@@ -128,6 +134,8 @@ pub struct Process {
     pub skew_ms: i64,
     /// Does nothing until then: a suspended host, a starved process.
     pub stalled: u64,
+    /// What it has slept of that, and when its loop noticed.
+    pub sleep: Sleep,
     /// The planned wake-up.
     wake: Option<u64>,
     /// When the loop has taken all that has come so far.
@@ -199,7 +207,7 @@ impl World {
             if let Some(node) = self.taker(&event)
                 && self.processes[node].stalled > at
             {
-                self.plan(self.processes[node].stalled, event);
+                self.postpone(node, event);
                 continue;
             }
             self.happen(event);
@@ -211,7 +219,8 @@ impl World {
         match event {
             Event::Wake { node, life } if self.lives(node, life) => self.wake(node),
             Event::News { node, life, news } if self.lives(node, life) => self.news(node, *news),
-            Event::Wake { .. } | Event::News { .. } => {}
+            Event::Awake { node, life } if self.lives(node, life) => self.look(node),
+            Event::Wake { .. } | Event::News { .. } | Event::Awake { .. } => {}
             Event::Packet { conn, to, arrived, packet } => self.arrive(conn, to, arrived, packet),
             Event::Depart { conn, from, packet } => self.depart(conn, from, &packet),
             Event::Resend { conn, from, number, bytes, attempt } => self.resend(conn, from, number, bytes, attempt),
@@ -298,7 +307,8 @@ impl World {
     /// A core says when it wants to be woken; a loop is a little late.
     pub fn wake_at(&mut self, node: usize, deadline: Option<Moment>) {
         let Some(deadline) = deadline else { return };
-        let at = (self.processes[node].started + deadline.ns().saturating_sub(ORIGIN_NS)).max(self.now);
+        let Process { started, sleep, .. } = self.processes[node];
+        let at = sleep.real(started, deadline.ns().saturating_sub(ORIGIN_NS)).max(self.now);
         let process = &mut self.processes[node];
         if process.wake.is_some_and(|planned| planned <= at + MS) {
             return;
@@ -317,7 +327,7 @@ impl World {
     pub fn moment_of(&self, node: usize, at: u64) -> Moment {
         let process = &self.processes[node];
         let wall = (WALL_MS + at / MS).checked_add_signed(process.skew_ms).expect("hours");
-        Moment::new(at.saturating_sub(process.started) + ORIGIN_NS, wall)
+        Moment::new(process.sleep.awake(process.started, at) + ORIGIN_NS, wall)
     }
 
     /// A process begins.

@@ -105,3 +105,13 @@ fn a_ping_that_waits_for_the_connection_of_one_taken_away_is_cancelled() {
     run.step(1_300.0, failed);
     assert!(run.agent.roster.contact(B).is_none());
 }
+
+#[test]
+fn one_that_takes_nobody_any_more_lets_go_of_whom_the_home_named() {
+    let mut run = run(9, &[0xC]);
+    run.step(0.0, given(&[0xB, 0xC, 0xD]));
+    let buddy = BuddyConfig { peer: peer(0xC), name: Some("mine".into()), addresses: vec!["own:1".into()] };
+    let config = AgentConfig { buddies: vec![buddy], profile: Profile::default(), ..AgentConfig::default() };
+    let out = run.step(0.0, Input::Command(Command::Reconfigure(Box::new(config))));
+    assert_eq!((buddies(&run), out.as_str()), (vec![(0xC, Origin::Config, "mine".to_owned())], "rejoin"));
+}
