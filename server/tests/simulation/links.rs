@@ -199,7 +199,6 @@ impl World {
             return self.call(me, at);
         }
         // Nobody is there any more.
-        self.tally.count("stale_address");
         let why = Why::new(Reason::NoAnswer, "it did not answer");
         self.give_at(self.now + PATIENCE, me, Input::DialFailed { peer: whom, why });
     }

@@ -6,7 +6,8 @@
 //! shells have tests of their own.
 //!
 //! - `cargo test -p pams-server --test simulation` runs [`SEEDS`] seeds,
-//! - `SIM_SEEDS=5000 cargo test ...` so many,
+//! - `SIM_SEEDS=5000 cargo test ...` so many, with `SIM_FROM=200` from that one on; on as many threads as it may use cores
+//!   (`taskset -c 0` for one),
 //! - `SIM_SEED=17 cargo test -p pams-server --test simulation -- --exact one_seed --nocapture` one, with its trace: virtual
 //!   seconds, who, `<` what came in, `>` what went out, `!` what befell.
 //!
@@ -84,13 +85,13 @@ fn attempt(seed: u64) -> Result<Tally, String> {
 
 #[test]
 fn many_seeds_break_no_promise() {
-    let seeds = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let (from, seeds) = (number("SIM_FROM").unwrap_or(0), number("SIM_SEEDS").unwrap_or(SEEDS));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (next, tally, failed) = (AtomicU64::new(0), Mutex::new(Tally::default()), Mutex::new(Vec::new()));
+    let (next, tally, failed) = (AtomicU64::new(from), Mutex::new(Tally::default()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|s| *s < seeds) {
+                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|s| *s < from + seeds) {
                     match attempt(seed) {
                         Ok(one) => tally.lock().unwrap().add(&one),
                         Err(text) => failed.lock().unwrap().push((seed, text)),
@@ -106,7 +107,7 @@ fn many_seeds_break_no_promise() {
         panic!("{} of {seeds} seeds failed:\n{}\n\n{text}", all.len(), all.join("\n"));
     }
     let tally = tally.into_inner().unwrap();
-    println!("{seeds} seeds: {tally}");
+    println!("{seeds} seeds from {from}: {tally}");
     // What never happened was not tried.
     if seeds >= SEEDS {
         let idle = tally.idle();

@@ -42,7 +42,6 @@ const COUNTED: &[&str] = &[
     "removed",
     "home_reconfigured",
     "moved",
-    "stale_address",
     "good",
     "aborted",
     "failed",
