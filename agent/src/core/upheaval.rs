@@ -134,6 +134,9 @@ impl Agent {
             self.release(&record);
             self.ended(now, record, purpose);
         }
+        if in_suspend {
+            self.presentity.suspended();
+        }
         self.watcher.doubt(now, &mut self.minter);
         if gap >= RECONNECT_AFTER {
             for (peer, link) in self.roster.connected() {

@@ -78,6 +78,11 @@ impl Presentity {
         Some((w.to, self.pong(now, w.ping, w.arrived)))
     }
 
+    /// Our host was suspended, which the monotonic clock leaves out: how long the waiting answers were held is not known.
+    pub fn suspended(&mut self) {
+        self.waiting.iter_mut().for_each(|w| w.arrived = None);
+    }
+
     pub fn deadline(&self) -> Option<Moment> {
         self.waiting.front().map(|w| w.due)
     }
@@ -139,5 +144,15 @@ mod tests {
             assert_eq!(p.answer(at(60), B, ping(n as u8), None), Answering::Later);
         }
         assert_eq!(p.answer(at(60), B, ping(0), None), Answering::Overrun);
+    }
+
+    #[test]
+    fn the_hold_of_an_answer_that_waited_through_a_suspension_is_not_known() {
+        let mut p = Presentity::new(Presence::default(), Duration::from_millis(40));
+        p.answer(at(10), B, ping(1), Some(at(9)));
+        p.suspended();
+        p.answer(at(10), B, ping(2), Some(at(10)));
+        let holds = [1, 2].map(|_| p.due(at(50)).unwrap().1.hold_ns);
+        assert_eq!(holds, [None, Some(40_000_000)]);
     }
 }
