@@ -17,14 +17,15 @@ use crate::{
 /// Kernel stamps older than this are not believed (`pams_shared::clock`).
 const STAMP_AGE_MAX: u64 = 10 * SECOND;
 
+/// More than befall in one run.
+const FAULTS_MAX: usize = 18;
+
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sleep {
     /// When the present or last stall began.
     from: u64,
-    /// The present or last suspension of the host.
-    nap: (u64, u64),
-    /// All suspensions before it.
-    naps: u64,
+    /// Suspensions of the host, in order.
+    naps: [(u64, u64); FAULTS_MAX],
     /// A stall that the loop has not looked at yet.
     unseen: bool,
     /// When the loop last noticed one, or another address of its host; silence before it proves nothing.
@@ -34,22 +35,20 @@ pub struct Sleep {
 impl Sleep {
     /// How much of the monotonic clock has passed since the start.
     pub fn awake(&self, started: u64, at: u64) -> u64 {
-        let (from, until) = self.nap;
-        at.saturating_sub(started + self.naps + (at.clamp(from, until) - from))
+        at.saturating_sub(started + self.suspended(at))
     }
 
     /// When so much of it will have passed.
     pub fn real(&self, started: u64, awake: u64) -> u64 {
-        let (at, (from, until)) = (started + awake + self.naps, self.nap);
-        if at > from { at + (until - from) } else { at }
+        self.naps.iter().fold(started + awake, |at, (from, until)| if at > *from { at + (until - from) } else { at })
     }
 
-    fn suspended(&self, at: u64) -> Duration {
-        Duration::from_nanos(self.naps + (at.clamp(self.nap.0, self.nap.1) - self.nap.0))
+    fn suspended(&self, at: u64) -> u64 {
+        self.naps.iter().map(|(from, until)| at.clamp(*from, *until) - from).sum()
     }
 
     fn hears_nothing(&self, at: u64) -> bool {
-        (self.nap.0..self.nap.1).contains(&at)
+        self.naps.iter().any(|(from, until)| (*from..*until).contains(&at))
     }
 }
 
@@ -70,14 +69,13 @@ impl World {
     /// A host is suspended. One that stalls already is left alone.
     pub fn suspend(&mut self, node: usize, until: u64) {
         let now = self.now;
-        let Sleep { unseen, nap: (from, to), .. } = self.processes[node].sleep;
-        if self.processes[node].stalled > now || unseen {
+        if self.processes[node].stalled > now || self.processes[node].sleep.unseen {
             return;
         }
         self.tally.count("suspend");
         let sleep = &mut self.processes[node].sleep;
-        sleep.naps += to - from;
-        sleep.nap = (now, until.max(now));
+        let free = sleep.naps.iter_mut().find(|nap| **nap == (0, 0)).expect("no more naps than faults");
+        *free = (now, until.max(now));
         self.stop_process(node, until);
     }
 
@@ -104,8 +102,11 @@ impl World {
             return; // its loop is over
         }
         let from = process.sleep.from;
-        let mut pulse = Pulse::new(self.moment_of(node, from), Some(process.sleep.suspended(from)));
-        let Some(gap) = pulse.look(self.moment(node), Some(process.sleep.suspended(now))) else { return };
+        let mut pulse =
+            Pulse::new(self.moment_of(node, from), Some(Duration::from_nanos(process.sleep.suspended(from))));
+        let Some(gap) = pulse.look(self.moment(node), Some(Duration::from_nanos(process.sleep.suspended(now)))) else {
+            return;
+        };
         self.processes[node].sleep.woke = now;
         self.tally.count("slept");
         match node {
