@@ -11,12 +11,17 @@ pub const BEAT: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_secs(2);
 /// The two clocks are not read at once, so less says nothing.
 const SUSPENDED_MIN: Duration = Duration::from_secs(1);
+/// A suspend is looked for no more often than this: that takes two clocks more, and a busy loop looks many thousand times a
+/// second. Monotonic time stands still in a suspend, so no deadline passes by it, and the beat asks anyway.
+const SUSPEND_PAUSE: Duration = Duration::from_millis(100);
 
 /// When the loop looked last.
 #[derive(Debug)]
 pub struct Pulse {
     seen: Moment,
     suspended: Option<Duration>,
+    /// When that was asked.
+    asked: Moment,
 }
 
 /// How long it did not run.
@@ -31,19 +36,26 @@ pub struct Gap {
 impl Pulse {
     /// `suspended`: how long the host has been suspended since it booted, where that is known.
     pub fn new(now: Moment, suspended: Option<Duration>) -> Self {
-        Self { seen: now, suspended }
+        Self { seen: now, suspended, asked: now }
     }
 
-    /// A look at both clocks; the gap since the last one, if it is one.
-    pub fn look(&mut self, now: Moment, suspended: Option<Duration>) -> Option<Gap> {
+    /// A look at both clocks; the gap since the last one, if it is one. `suspended` is as for [`new`](Self::new), and is asked at
+    /// most once each 100 ms: a suspend may be told so much later.
+    pub fn look(&mut self, now: Moment, suspended: impl FnOnce() -> Option<Duration>) -> Option<Gap> {
         let stopped = now.since(std::mem::replace(&mut self.seen, now));
-        let before = std::mem::replace(&mut self.suspended, suspended);
-        let grown = suspended.zip(before).map_or(Duration::ZERO, |(now, before)| now.saturating_sub(before));
+        let grown = if now.since(self.asked) < SUSPEND_PAUSE { Duration::ZERO } else { self.grown(now, suspended()) };
         let gap = Gap {
             stopped: if stopped > STALL { stopped } else { Duration::ZERO },
             suspended: if grown >= SUSPENDED_MIN { grown } else { Duration::ZERO },
         };
         (gap.stopped > Duration::ZERO || gap.suspended > Duration::ZERO).then_some(gap)
+    }
+
+    /// How much longer the host has been suspended than when that was asked last.
+    fn grown(&mut self, now: Moment, suspended: Option<Duration>) -> Duration {
+        self.asked = now;
+        let before = std::mem::replace(&mut self.suspended, suspended);
+        suspended.zip(before).map_or(Duration::ZERO, |(now, before)| now.saturating_sub(before))
     }
 }
 
@@ -62,19 +74,40 @@ mod tests {
     #[test]
     fn a_stop_and_a_suspend_are_told_apart_and_a_busy_moment_is_neither() {
         let mut pulse = Pulse::new(at(0), Some(s(100)));
-        assert_eq!(pulse.look(at(1_000), Some(s(100))), None);
-        assert_eq!(pulse.look(at(2_900), Some(s(100) + Duration::from_millis(3))), None);
-        assert_eq!(pulse.look(at(12_900), Some(s(100))), Some(Gap { stopped: s(10), suspended: Duration::ZERO }));
-        assert_eq!(pulse.look(at(13_000), Some(s(7_300))), Some(Gap { stopped: Duration::ZERO, suspended: s(7_200) }));
-        assert_eq!(pulse.look(at(16_000), Some(s(7_310))), Some(Gap { stopped: s(3), suspended: s(10) }));
-        assert_eq!(pulse.look(at(16_001), Some(s(7_310))), None);
+        assert_eq!(pulse.look(at(1_000), || Some(s(100))), None);
+        assert_eq!(pulse.look(at(2_900), || Some(s(100) + Duration::from_millis(3))), None);
+        assert_eq!(pulse.look(at(12_900), || Some(s(100))), Some(Gap { stopped: s(10), suspended: Duration::ZERO }));
+        assert_eq!(
+            pulse.look(at(13_000), || Some(s(7_300))),
+            Some(Gap { stopped: Duration::ZERO, suspended: s(7_200) })
+        );
+        assert_eq!(pulse.look(at(16_000), || Some(s(7_310))), Some(Gap { stopped: s(3), suspended: s(10) }));
+        assert_eq!(pulse.look(at(16_001), || Some(s(7_310))), None);
     }
 
     #[test]
     fn where_the_system_does_not_tell_of_suspends_stops_are_still_seen() {
         let mut pulse = Pulse::new(at(0), None);
-        assert_eq!(pulse.look(at(1_000), None), None);
-        assert_eq!(pulse.look(at(9_000), None).unwrap().stopped, s(8));
-        assert_eq!(pulse.look(at(9_500), Some(s(7_200))), None, "told for the first time");
+        assert_eq!(pulse.look(at(1_000), || None), None);
+        assert_eq!(pulse.look(at(9_000), || None).unwrap().stopped, s(8));
+        assert_eq!(pulse.look(at(9_500), || Some(s(7_200))), None, "told for the first time");
+    }
+
+    #[test]
+    fn a_busy_loop_asks_for_suspends_ten_times_a_second_and_misses_none() {
+        let (mut pulse, mut asked) = (Pulse::new(at(0), Some(s(0))), 0);
+        let gaps: Vec<_> = (1..=1_000)
+            .filter_map(|ms| {
+                // Two hours pass between two looks a millisecond apart.
+                let suspended = if ms < 450 { s(0) } else { s(7_200) };
+                let gap = pulse.look(at(ms), || {
+                    asked += 1;
+                    Some(suspended)
+                });
+                gap.map(|gap| (ms, gap))
+            })
+            .collect();
+        assert_eq!(gaps, [(500, Gap { stopped: Duration::ZERO, suspended: s(7_200) })]);
+        assert_eq!(asked, 10);
     }
 }

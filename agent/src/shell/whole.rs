@@ -33,7 +33,7 @@ impl Shell {
     /// by the clock alone.
     pub(super) fn look(&mut self) -> Moment {
         let now = Clock.now();
-        if let Some(Gap { stopped, suspended }) = self.pulse.look(now, Clock.suspended()) {
+        if let Some(Gap { stopped, suspended }) = self.pulse.look(now, || Clock.suspended()) {
             self.core.handle(now, Input::Slept { stopped, suspended });
             self.drain();
         }

@@ -21,6 +21,7 @@ use pams_shared::{
     frame::{Entry, Rejected, ReportAck, SubscribeAck, Terms, close},
     id::PeerId,
     identity::IdentityError,
+    moment::Moment,
     pulse::{BEAT, Gap, Pulse},
     record::Record,
     status::Liveness,
@@ -142,7 +143,9 @@ impl Shell {
             tokio::select! {
                 biased; // the rare ones first: under load there is always one more event
                 () = &mut shutdown => break,
-                _ = beat.tick() => self.awake(),
+                _ = beat.tick() => {
+                    self.awake();
+                }
                 _ = heartbeat.tick() => self.supervisor.heartbeat(),
                 _ = upkeep.tick() => self.upkeep(),
                 Some(ended) = self.unbinding.join_next() => self.unbound(ended),
@@ -161,18 +164,19 @@ impl Shell {
     }
 
     fn handle(&mut self, input: Input) {
-        self.awake();
-        self.core.handle(Clock.now(), input);
+        let now = self.awake();
+        self.core.handle(now, input);
         self.drain();
     }
 
-    /// Whether we have run since the last look; to be asked before anything is judged.
-    fn awake(&mut self) {
+    /// Whether we have run since the last look, and the time now; to be asked before anything is judged.
+    fn awake(&mut self) -> Moment {
         let now = Clock.now();
-        if let Some(Gap { stopped, suspended }) = self.pulse.look(now, Clock.suspended()) {
+        if let Some(Gap { stopped, suspended }) = self.pulse.look(now, || Clock.suspended()) {
             self.core.handle(now, Input::Stalled { late: stopped + suspended });
             self.drain();
         }
+        now
     }
 
     fn upkeep(&self) {
