@@ -28,6 +28,11 @@ impl Clock {
         self.read().now
     }
 
+    /// Monotonic time alone, at half the cost: a moment to compare with others, without a label.
+    pub fn stamp(self) -> Moment {
+        Moment::new(nanos(ORIGIN.elapsed()), 0)
+    }
+
     /// Both clocks at once, to turn kernel stamps into moments.
     pub fn read(self) -> Reading {
         let monotonic = ORIGIN.elapsed();

@@ -149,7 +149,7 @@ impl Socket {
     #[must_use]
     pub fn expect(&self, to: SocketAddr, payload: usize, correlator: Correlator) -> bool {
         let mut expected = lock(&self.expected);
-        let taken = expected.push(canonical(to), payload, correlator, Clock.now());
+        let taken = expected.push(canonical(to), payload, correlator, Clock.stamp());
         self.expecting.store(!expected.is_empty(), Release);
         if !taken {
             self.counters.stamps_shed.fetch_add(1, Relaxed);

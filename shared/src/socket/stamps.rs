@@ -8,7 +8,7 @@
 //! it. The error is then that time.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr, SocketAddrV6},
     time::Duration,
 };
@@ -96,7 +96,7 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 /// Datagrams handed to QUIC and not seen leaving yet, by address. Addresses here are [`canonical`].
 #[derive(Debug, Default)]
 pub struct Expected {
-    queues: HashMap<SocketAddr, VecDeque<Leaving>>,
+    queues: BTreeMap<SocketAddr, VecDeque<Leaving>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +173,7 @@ impl Expected {
 /// The last packets from addresses of interest. Addresses here are [`canonical`].
 #[derive(Debug, Default)]
 pub struct Arrivals {
-    rings: HashMap<SocketAddr, VecDeque<Packet>>,
+    rings: BTreeMap<SocketAddr, VecDeque<Packet>>,
 }
 
 #[derive(Clone, Copy, Debug)]

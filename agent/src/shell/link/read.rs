@@ -70,7 +70,7 @@ impl Datagrams {
         let (mut looked, mut idle_since) = (Moment::default(), Moment::default());
         let mut datagram = pin!(connection.read_datagram());
         let read = poll_fn(|cx| {
-            looked = Clock.now();
+            looked = Clock.stamp();
             let read = datagram.as_mut().poll(cx);
             if read.is_pending() {
                 idle_since = looked;

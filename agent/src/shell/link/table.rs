@@ -2,7 +2,7 @@
 //! out as [`LinkEvent`]s.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     future::Future,
     net::{IpAddr, SocketAddr},
@@ -53,7 +53,7 @@ pub struct Links {
     pub(super) events: mpsc::Sender<LinkEvent>,
     /// Of each connection; one that has nothing costs nothing.
     datagrams: SelectAll<BoxStream<'static, thread::Result<LinkEvent>>>,
-    pub(super) live: HashMap<PeerId, Live>,
+    pub(super) live: BTreeMap<PeerId, Live>,
     /// The address of each connection that is read, so that its arrivals are remembered as long as one needs them.
     pub(super) tracked: HashMap<LinkId, SocketAddr>,
     /// Of two connections with a peer, the one that is still read for a while.
@@ -92,7 +92,7 @@ impl Links {
             socket,
             events,
             datagrams: SelectAll::new(),
-            live: HashMap::new(),
+            live: BTreeMap::new(),
             tracked: HashMap::new(),
             retired: HashMap::new(),
             door: Arc::new(Semaphore::new(CALLS_MAX)),
@@ -202,7 +202,7 @@ impl Links {
     /// Tells every peer that we leave, all at once, and closes.
     pub async fn goodbye(&mut self) {
         let mut tasks = JoinSet::new();
-        for (_, live) in self.live.drain() {
+        for (_, live) in std::mem::take(&mut self.live) {
             tasks.spawn(async move {
                 let _ = timeout(GOODBYE_PATIENCE, quic::tell(&live.connection, &Frame::Goodbye)).await;
                 live.connection.close(close::GOODBYE.into(), GOODBYE);
