@@ -170,7 +170,7 @@ impl Way {
             segment_size: None,
             src_ip: packet.src_ip,
         };
-        if io.state.try_send((&io.udp).into(), &transmit).is_err() {
+        if io.state.try_send(io.udp.get_ref().into(), &transmit).is_err() {
             self.shed.fetch_add(1, Relaxed);
         }
     }

@@ -14,7 +14,7 @@ use std::{
     fmt,
     future::Future,
     io::{self, IoSliceMut},
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -27,7 +27,10 @@ use std::{
 };
 
 use quinn::udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
-use tokio::{io::Interest, sync::mpsc};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::mpsc,
+};
 
 use self::{
     refusals::{Refusals, Unreachable, is_pending_error},
@@ -66,7 +69,9 @@ pub struct Socket {
 
 #[derive(Debug)]
 struct Io {
-    udp: tokio::net::UdpSocket,
+    /// Waits for packets only, and for room once there is none: the kernel would otherwise wake us for each packet that
+    /// has left, just before its answer comes.
+    udp: AsyncFd<UdpSocket>,
     state: UdpSocketState,
 }
 
@@ -118,7 +123,8 @@ impl Socket {
         receive::options(&socket)?;
         refusals::options(&socket, address)?;
         socket.bind(&address.into())?;
-        let udp = tokio::net::UdpSocket::from_std(socket.into())?;
+        socket.set_nonblocking(true)?;
+        let udp = registered(socket.into(), Interest::READABLE)?;
         let (sent, stamps) = mpsc::channel(stamps_max.max(1));
         let socket = Self {
             io: Arc::new(Io { udp, state }),
@@ -139,7 +145,7 @@ impl Socket {
 
     /// Where it is bound.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.io.udp.local_addr()
+        self.io.udp.get_ref().local_addr()
     }
 
     /// To be called just before a datagram of `payload` bytes is given to a connection with `to`: its stamp will come out
@@ -213,10 +219,10 @@ impl Socket {
     /// Empties the error queue, which takes its room from the packets', and tells who waits for it.
     fn hear_errors(&self) {
         let udp = &self.io.udp;
-        let read = || refusals::read(udp, |to, why| self.refusals.tell(to, why));
+        let read = || refusals::read(udp.get_ref(), |to, why| self.refusals.tell(to, why));
         let mut looked = false;
         // "Would block" makes tokio wait for the next one.
-        let _ = udp.try_io(Interest::ERROR, || {
+        let _ = udp.try_io(Interest::ERROR, |_| {
             looked = true;
             if read()? { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
@@ -323,7 +329,7 @@ impl quinn::AsyncUdpSocket for Socket {
             Ok(())
         } else {
             let Io { udp, state } = &*self.io;
-            let send = || udp.try_io(Interest::WRITABLE, || state.try_send(udp.into(), transmit));
+            let send = || state.try_send(udp.get_ref().into(), transmit);
             match send() {
                 Err(e) if e.raw_os_error().is_some_and(is_pending_error) => {
                     // It may be of another packet, sent before; what fails again is of this one.
@@ -366,10 +372,10 @@ impl quinn::AsyncUdpSocket for Socket {
         let mut stamps = [None; BATCH_SIZE];
         let Io { udp, state } = &*self.io;
         loop {
-            ready!(udp.poll_recv_ready(cx))?;
+            let _ = ready!(udp.poll_read_ready(cx))?;
             let mut batch = None;
             // Saying "would block" makes tokio wait for the next packet, which saves a look that would find nothing.
-            let looked = udp.try_io(Interest::READABLE, || {
+            let looked = udp.try_io(Interest::READABLE, |udp| {
                 let read = receive::receive(udp, state, bufs, meta, &mut stamps)?;
                 let drained = read.drained;
                 batch = Some(read);
@@ -421,7 +427,10 @@ impl quinn::UdpPoller for Writable {
         let io = &this.socket.io;
         let waiting = this.waiting.get_or_insert_with(|| {
             let io = io.clone();
-            Box::pin(async move { io.udp.writable().await })
+            Box::pin(async move {
+                let room = registered(io.udp.get_ref().try_clone()?, Interest::WRITABLE)?;
+                room.writable().await.map(|_| ())
+            })
         });
         let result = ready!(waiting.as_mut().poll(cx));
         this.waiting = None;
@@ -434,6 +443,15 @@ impl fmt::Debug for Writable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writable").field("waiting", &self.waiting.is_some()).finish_non_exhaustive()
     }
+}
+
+/// A socket that the runtime watches for `interest` and for errors.
+#[allow(
+    deprecated,
+    reason = "unsound only for what changes its descriptor, as no socket does; its successor is unsafe"
+)]
+fn registered(udp: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(udp, interest)
 }
 
 /// The packets of one send.

@@ -58,7 +58,7 @@ mod linux {
 
     /// Fills `bufs` as far as there are packets; `stamps` gets the kernel's time of each, in ns since 1970.
     pub fn receive(
-        socket: &tokio::net::UdpSocket,
+        socket: &std::net::UdpSocket,
         _: &UdpSocketState,
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
@@ -145,7 +145,7 @@ mod other {
     }
 
     pub fn receive(
-        socket: &tokio::net::UdpSocket,
+        socket: &std::net::UdpSocket,
         state: &UdpSocketState,
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],

@@ -161,7 +161,7 @@ mod linux {
     }
 
     /// Reads the error queue, and gives each address with what is said of it. `Ok(true)`: nothing more is there.
-    pub fn read(socket: &tokio::net::UdpSocket, mut tell: impl FnMut(SocketAddr, Unreachable)) -> io::Result<bool> {
+    pub fn read(socket: &std::net::UdpSocket, mut tell: impl FnMut(SocketAddr, Unreachable)) -> io::Result<bool> {
         let (mut start, mut control) = ([0; 64], Control([0; 512]));
         for _ in 0..READ_MAX {
             let mut parts = [io::IoSliceMut::new(&mut start)];
@@ -210,7 +210,7 @@ mod other {
         Ok(())
     }
 
-    pub fn read(_: &tokio::net::UdpSocket, _: impl FnMut(SocketAddr, Unreachable)) -> io::Result<bool> {
+    pub fn read(_: &std::net::UdpSocket, _: impl FnMut(SocketAddr, Unreachable)) -> io::Result<bool> {
         Ok(true)
     }
 
