@@ -33,6 +33,7 @@ use batcher::Batcher;
 pub use config::{AgentConfig, BuddyConfig};
 use home::Home;
 pub use io::{Command, HomeInput, Input, LinkId, Notice, Output, Trying};
+pub use roster::CONTACTS_MAX;
 use roster::{Reach, Roster, Wanter, Word};
 pub use subscribe::{SUBSCRIPTIONS_MAX, Teller, Told};
 pub use upheaval::{Move, Sleep};

@@ -67,9 +67,8 @@ impl Agent {
             return;
         }
         for peer in self.roster.given() {
-            if self.roster.take(peer) {
-                self.dismiss(now, peer);
-            }
+            self.roster.take(peer);
+            self.dismiss(now, peer);
         }
     }
 

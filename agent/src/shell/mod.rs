@@ -351,9 +351,14 @@ impl Shell {
         }
     }
 
-    /// The uplink's queue is longer than all that the core and the handle let be under way, so it is full only when the
-    /// uplink has ended; then whoever asks sees the answer's sender gone.
+    /// The uplink's queue is longer than all that the core and the handle let be under way but for the ends of subscriptions,
+    /// which get half of it: the next notify has one that was left out asked again. So it is full only when the uplink has
+    /// ended; then whoever asks sees the answer's sender gone.
     fn ask_home(&mut self, request: UplinkRequest) {
+        let is_end = matches!(request, UplinkRequest::Unsubscribe { .. });
+        if is_end && self.uplink.capacity() < uplink::REQUESTS_MAX / 2 {
+            return;
+        }
         if let Err(mpsc::error::TrySendError::Full(request) | mpsc::error::TrySendError::Closed(request)) =
             self.uplink.try_send(request)
         {

@@ -229,7 +229,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let core = Agent::new(core_config, peer, epoch, seed, Clock.now());
     let (links, link_events) = Links::new(me.clone(), endpoint.clone(), to_peers, udp.clone());
     let (uplink_requests, uplink_inbox) = mpsc::channel(uplink::REQUESTS_MAX);
-    let (uplink_tell, uplink_events) = mpsc::channel(uplink::REQUESTS_MAX);
+    let (uplink_tell, uplink_events) = mpsc::channel(uplink::EVENTS_MAX);
     let loop_gone = uplink_tell.clone();
     let uplink = Uplink {
         me,

@@ -104,7 +104,8 @@ impl World {
         let from = process.sleep.from;
         let mut pulse =
             Pulse::new(self.moment_of(node, from), Some(Duration::from_nanos(process.sleep.suspended(from))));
-        let Some(gap) = pulse.look(self.moment(node), Some(Duration::from_nanos(process.sleep.suspended(now)))) else {
+        let Some(gap) = pulse.look(self.moment(node), || Some(Duration::from_nanos(process.sleep.suspended(now))))
+        else {
             return;
         };
         self.processes[node].sleep.woke = now;

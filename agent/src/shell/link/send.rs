@@ -78,12 +78,16 @@ impl Links {
 
     /// Tells a connected peer that we need not be told any more.
     pub fn unsubscribe(&mut self, peer: PeerId) {
-        if let Some(connection) = self.live.get(&peer).map(|live| live.connection.clone()) {
-            self.spawn(async move {
-                // It ends without an answer. Who misses it is told so with the next notify.
-                let _ = timeout(REQUEST_PATIENCE, quic::request(&connection, &Frame::Unsubscribe(peer))).await;
-            });
+        let Some(live) = self.live.get_mut(&peer) else { return };
+        // One at a time: a peer that tells on and on and takes no answer costs no more.
+        if live.quieting.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
         }
+        let connection = live.connection.clone();
+        live.quieting = Some(self.tasks.spawn(async move {
+            // It ends without an answer. Who misses it is told so with the next notify.
+            let _ = timeout(REQUEST_PATIENCE, quic::request(&connection, &Frame::Unsubscribe(peer))).await;
+        }));
     }
 
     /// Gives a notify to its connection; without one it is lost, and given again with the next.

@@ -24,7 +24,7 @@ use pams_shared::{
 use quinn::{Connection, Endpoint};
 use tokio::{
     sync::{Semaphore, mpsc},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::timeout,
 };
 
@@ -75,6 +75,8 @@ pub(super) struct Live {
     pub(super) capabilities: u64,
     /// To the task that tells the peer; made with the first thing to tell.
     pub(super) push: Option<mpsc::Sender<Notify>>,
+    /// The task that tells the peer that we need not be told.
+    pub(super) quieting: Option<AbortHandle>,
 }
 
 impl Links {
@@ -134,7 +136,7 @@ impl Links {
             self.retire(peer, link, connection);
             return None;
         }
-        let live = Live { link, epoch, connection, standing, since: now, capabilities, push: None };
+        let live = Live { link, epoch, connection, standing, since: now, capabilities, push: None, quieting: None };
         if let Some(old) = self.live.insert(peer, live) {
             if old.standing.epochs == standing.epochs {
                 self.retire(peer, old.link, old.connection);

@@ -23,12 +23,14 @@ use quinn::Endpoint;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{credentials::Credentials, link::Me};
-use crate::core::Trying;
+use crate::core::{CONTACTS_MAX, Trying};
 
 /// How long a question waits for the home.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
-/// Requests that may wait for the task.
-pub const REQUESTS_MAX: usize = 256;
+/// Requests that may wait for the task: a question about each contact, and as much again.
+pub const REQUESTS_MAX: usize = 2 * CONTACTS_MAX;
+/// Events that may wait for the loop.
+pub const EVENTS_MAX: usize = 256;
 
 /// What the home's connection tells the loop.
 #[derive(Debug)]

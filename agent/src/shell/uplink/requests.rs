@@ -23,6 +23,9 @@ use crate::shell::{credentials::Credentials, link::subscribe};
 /// How long the questions under way may take to end once their connection has.
 const END_PATIENCE: Duration = Duration::from_millis(100);
 
+/// With so many questions under way, ends of subscriptions are left out.
+const ENDS_MAX: usize = 64;
+
 /// Questions to the home that are under way.
 #[derive(Default)]
 pub(super) struct Asked {
@@ -67,6 +70,10 @@ impl Asked {
 
     pub(super) fn unsubscribe(&mut self, connection: &Connection, peer: PeerId) {
         let connection = connection.clone();
+        // A home that tells on and on of whom nobody wants costs no more; the next notify has it asked again.
+        if self.tasks.len() >= ENDS_MAX {
+            return;
+        }
         self.tasks.spawn(async move {
             // It ends without an answer.
             let _ = timeout(REQUEST_PATIENCE, quic::request(&connection, &Frame::Unsubscribe(peer))).await;
