@@ -66,6 +66,9 @@ pub struct Wanted {
     pub known: Option<Known>,
     /// What the home concludes; `None`: not told.
     pub liveness: Option<Liveness>,
+    /// The start of the peer of which it concluded that. It may be behind what the peer itself told: if that start dies before
+    /// the home hears of it, the home's last word is right all the same.
+    judged: u64,
     legs: [Leg; 2],
 }
 
@@ -233,12 +236,10 @@ impl Subscriber {
     pub fn heard(&mut self, now: Moment, path: Path, news: &News) -> Heard {
         let Some(wanted) = self.wanted.get_mut(&news.peer) else { return Heard::Stranger };
         let epoch = news.order.epoch;
-        let liveness = path == Path::Home
-            && news.liveness.is_some()
-            && news.liveness != wanted.liveness
-            && wanted.known.as_ref().is_none_or(|k| epoch >= k.epoch);
+        let liveness =
+            path == Path::Home && news.liveness.is_some() && news.liveness != wanted.liveness && epoch >= wanted.judged;
         if liveness {
-            wanted.liveness = news.liveness;
+            (wanted.liveness, wanted.judged) = (news.liveness, epoch);
         }
         let (mut presence, mut skipped) = (false, 0);
         if let Some(new) = &news.presence
@@ -256,7 +257,7 @@ impl Subscriber {
     /// The home knows nothing of the peer, so it concludes nothing either.
     pub fn unknown(&mut self, peer: PeerId) {
         if let Some(wanted) = self.wanted.get_mut(&peer) {
-            wanted.liveness = None;
+            (wanted.liveness, wanted.judged) = (None, 0);
         }
     }
 
