@@ -29,8 +29,8 @@ impl Shell {
         self.handle(Input::Command(Command::Reconfigure(Box::new(core))));
     }
 
-    /// Whether we have run since the last look; and the time now; to be asked before anything else, so that what came meanwhile is not judged
-    /// by the clock alone.
+    /// Finds out whether we have run since the last look, and gives the time now. To be asked before anything else, so that
+    /// what came meanwhile is not judged by the clock alone.
     pub(super) fn look(&mut self) -> Moment {
         let now = Clock.now();
         if let Some(Gap { stopped, suspended }) = self.pulse.look(now, || Clock.suspended()) {
