@@ -9,13 +9,12 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::{
-    harness::free_port,
+    harness::{free_port, within},
     http::{get, json, try_get},
 };
 
 /// For one thing, on a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(50);
 /// Of rates: six scrapes.
 pub const RATE: &str = "3s";
 /// As in production, by the second.
@@ -32,17 +31,8 @@ pub struct Prometheus {
 pub type Series = Vec<(Value, Vec<(f64, f64)>)>;
 
 /// Looks again and again until there is an answer.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let mut looks = tokio::time::interval(LOOK);
-    let found = async {
-        loop {
-            looks.tick().await;
-            if let Some(found) = look().await {
-                return found;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("in time: {what}"))
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look).await
 }
 
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
