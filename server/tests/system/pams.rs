@@ -126,9 +126,10 @@ impl Pams {
         self.until(liveness, peer, |p| p["liveness"] == liveness).await
     }
 
+    /// What a peer's pings add up to; of a kind that it has not reported yet there is no ledger.
     pub async fn pings_of(&self, peer: PeerId) -> Ledger {
         let detail = self.peer(peer).await.expect("a peer that is known");
-        ledger_of(&detail["ledger"][Kind::Ping.as_str()])
+        detail["ledger"].get(Kind::Ping.as_str()).map(ledger_of).unwrap_or_default()
     }
 
     /// Which life of a peer is known.
