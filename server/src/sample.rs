@@ -74,8 +74,15 @@ fn open(pams: &mut Pams, session: u64, peer: PeerId, name: &str, overlays: &[&st
         ..Profile::default()
     };
     let software = profile.software.clone();
-    let hello =
-        Hello { software, epoch: 1, capabilities: 0, wall_ms: now.wall_ms(), attach: 0, profile: Some(profile) };
+    let hello = Hello {
+        software,
+        epoch: 1,
+        capabilities: 0,
+        wall_ms: now.wall_ms(),
+        attach: 0,
+        profile: Some(profile),
+        member: None,
+    };
     pams.handle(
         now,
         Input::Opened { session: SessionId(session), peer, hello: Box::new(hello), observed, same_host: false },

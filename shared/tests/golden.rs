@@ -125,6 +125,7 @@ fn hello() -> Hello {
         wall_ms: 1_700_000_000_000,
         attach: 2,
         profile: Some(profile()),
+        member: None,
     }
 }
 
@@ -137,6 +138,7 @@ fn hello_ack(verdict: Result<(), Rejected>) -> HelloAck {
         observed: Some("198.51.100.7:40000".parse().unwrap()),
         verdict,
         terms: Some(Terms { pace_ms: 1_000, gone_after_ms: 5_000, applied_batch: 16 }),
+        member: None,
     }
 }
 

@@ -122,7 +122,7 @@ async fn call(endpoint: Endpoint, home: String, member: Member, watched: Vec<Pee
     let profile = Profile { name: member.peer.to_string(), software: "figures/1".into(), ..Profile::default() };
     let wall_ms = Clock.now().wall_ms();
     let software = profile.software.clone();
-    let hello = Hello { software, epoch: 1, capabilities: 0, wall_ms, attach: 1, profile: Some(profile) };
+    let hello = Hello { software, epoch: 1, capabilities: 0, wall_ms, attach: 1, profile: Some(profile), member: None };
     quic::write_frame(&mut send, &Frame::Hello(hello)).await?;
     match quic::read_frame(&mut receive).await? {
         Some(Frame::HelloAck(HelloAck { verdict: Ok(()), terms: Some(terms), .. })) => {

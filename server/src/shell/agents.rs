@@ -139,6 +139,7 @@ async fn greet(
         observed: Some(observed(connection)),
         verdict: verdict.as_ref().map(|_| ()).map_err(Clone::clone),
         terms: verdict.as_ref().ok().copied(),
+        member: None,
     });
     let written = timeout(door.limits.patience, quic::write_frame(&mut send, &ack)).await;
     let Err(rejected) = verdict else {

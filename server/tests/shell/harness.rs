@@ -219,7 +219,15 @@ impl Agent {
             ..Profile::default()
         };
         let wall_ms = Clock.now().wall_ms();
-        Hello { software: "script/1".into(), epoch, capabilities: 0, wall_ms, attach, profile: Some(profile) }
+        Hello {
+            software: "script/1".into(),
+            epoch,
+            capabilities: 0,
+            wall_ms,
+            attach,
+            profile: Some(profile),
+            member: None,
+        }
     }
 
     /// The same of one that takes so many buddies.

@@ -199,6 +199,7 @@ impl World {
             observed: setup::address(from, self.agents[from].place).parse().ok(),
             verdict: Ok(()),
             terms: None,
+            member: None,
         }
     }
 

@@ -71,6 +71,7 @@ impl World {
             wall_ms: self.moment(me).wall_ms(),
             attach: 0,
             profile: None,
+            member: None,
         }
     }
 
@@ -91,6 +92,7 @@ impl World {
                     observed: None,
                     verdict: Ok(()),
                     terms: None,
+                    member: None,
                 };
                 self.send_frame(conn, side, &Frame::HelloAck(ack));
                 self.ready(me, conn, hello.epoch, offset(hello.wall_ms, now.wall_ms()));

@@ -1,10 +1,12 @@
 //! What travels: the frames of `proto/pams/v1` as types that cannot be invalid. [`wire`] turns bytes into them and back,
 //! with the bounds checked before anything is decoded.
 
+mod sibling;
 pub mod wire;
 
 use std::{net::SocketAddr, time::Duration};
 
+pub use self::sibling::*;
 use uuid::Uuid;
 
 use crate::{
@@ -64,6 +66,12 @@ pub mod capability {
     pub const SUBSCRIPTIONS: u64 = 1;
     /// An agent takes Roster from its home; a home sends it.
     pub const ROSTERS: u64 = 1 << 1;
+    /// An agent takes Servers and Move from its home.
+    pub const SERVERS: u64 = 1 << 2;
+    /// An agent answers Check.
+    pub const CHECKS: u64 = 1 << 3;
+    /// A server that talks to siblings.
+    pub const SIBLINGS: u64 = 1 << 4;
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +94,18 @@ pub enum Frame {
     /// PKCS#10, DER.
     Renew(Vec<u8>),
     Roster(Roster),
+    /// All servers that take agents.
+    Servers(Vec<Server>),
+    Move(Move),
+    Check(Check),
+    Checked(Checked),
+    /// A message of the membership protocol.
+    Gossip(Vec<u8>),
+    Follow(Follow),
+    Deltas(Deltas),
+    Held(Held),
+    Probe(Probe),
+    ProbeAck(ProbeAck),
     Join(Join),
     Issued(Issued),
     Refused(Refused),
@@ -143,6 +163,8 @@ pub struct Hello {
     pub attach: u64,
     /// Only to a home.
     pub profile: Option<Profile>,
+    /// Only between servers.
+    pub member: Option<Member>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -155,6 +177,8 @@ pub struct HelloAck {
     pub verdict: Result<(), Rejected>,
     /// Only from a home.
     pub terms: Option<Terms>,
+    /// Only between servers.
+    pub member: Option<Member>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

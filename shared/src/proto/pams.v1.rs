@@ -70,7 +70,8 @@ pub struct Hello {
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
     /// Bits of features; unknown bits are ignored. Bit 0: subscriptions (Subscribe and Notify are understood). Bit 1: rosters
-    /// (an agent takes Roster from its home; a home sends it).
+    /// (an agent takes Roster from its home; a home sends it). Bit 2: servers (an agent takes Servers and Move). Bit 3: checks (an
+    /// agent answers Check). Bit 4: a server that talks to siblings.
     #[prost(fixed64, tag = "3")]
     pub capabilities: u64,
     /// Sender's wall clock, ms since 1970; tells of clocks that are off, measures nothing.
@@ -81,6 +82,34 @@ pub struct Hello {
     pub attach: u64,
     #[prost(message, optional, tag = "6")]
     pub profile: ::core::option::Option<Profile>,
+    /// Only between servers.
+    #[prost(message, optional, tag = "7")]
+    pub member: ::core::option::Option<Member>,
+}
+/// A server, as it says of itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Member {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    /// Starts so far; the larger wins over any news of a smaller.
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+    /// A label for people, at most 128 bytes.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// Where it listens for QUIC, as `ip:port`; at most 8.
+    #[prost(string, repeated, tag = "4")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where it serves HTTP, as `ip:port`; empty: nowhere.
+    #[prost(string, tag = "5")]
+    pub http: ::prost::alloc::string::String,
+    /// A label of a place, at most 64 bytes; empty: none.
+    #[prost(string, tag = "6")]
+    pub region: ::prost::alloc::string::String,
+    /// Software and version, as `pams-server/0.1.0`.
+    #[prost(string, tag = "7")]
+    pub software: ::prost::alloc::string::String,
 }
 /// Answers Hello. Nothing else may be sent before it has come.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -105,6 +134,9 @@ pub struct HelloAck {
     /// Only from a home.
     #[prost(message, optional, tag = "8")]
     pub terms: ::core::option::Option<Terms>,
+    /// Only between servers.
+    #[prost(message, optional, tag = "9")]
+    pub member: ::core::option::Option<Member>,
 }
 /// What a home asks of an agent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -641,6 +673,222 @@ impl Refusal {
         }
     }
 }
+/// A message of the membership protocol (SWIM), at most 1,100 bytes. Only as a datagram.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Gossip {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub swim: ::prost::bytes::Bytes,
+}
+/// Asks for what an owner shares, from a number on. The one asked need not be the owner.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Follow {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub owner: ::prost::bytes::Bytes,
+    /// 0: none is held.
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+    /// All up to it are held.
+    #[prost(uint64, tag = "3")]
+    pub from: u64,
+    /// Only peers of these overlays, nested ones included; none: all. Not used yet: a server may send more than was asked.
+    #[prost(string, repeated, tag = "4")]
+    pub overlays: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only peers of this region; empty: all. As `overlays`.
+    #[prost(string, tag = "5")]
+    pub region: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Deltas {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub owner: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+    /// The follower is told anew from the beginning: what it holds of the owner and is not told until the bulk ends is no more.
+    #[prost(bool, tag = "3")]
+    pub anew: bool,
+    /// A part of what was there when the stream began; without it, what came since. The two alternate, so that old news hold up
+    /// no new ones. Of the bulk `upto` says how far it has come.
+    #[prost(bool, tag = "4")]
+    pub bulk: bool,
+    /// The bulk ends with this frame.
+    #[prost(bool, tag = "5")]
+    pub bulk_end: bool,
+    #[prost(uint64, tag = "6")]
+    pub upto: u64,
+    /// At most 400.
+    #[prost(message, repeated, tag = "7")]
+    pub entries: ::prost::alloc::vec::Vec<Shared>,
+    /// XOR over all entries of (owner, generation) that are held at `upto`, as in `Packed`; absent: not said.
+    #[prost(fixed64, optional, tag = "8")]
+    pub digest: ::core::option::Option<u64>,
+}
+/// All up to `upto` are held.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Held {
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    #[prost(uint64, tag = "2")]
+    pub upto: u64,
+}
+/// One peer as its home knows it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Shared {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "4")]
+    pub attach: u64,
+    /// A Lot; a sender hands on the very bytes that it was given. Empty: the peer was forgotten.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub lot: ::prost::bytes::Bytes,
+    /// Forgotten by an operator's will: its certificate is not welcome any more.
+    #[prost(bool, tag = "6")]
+    pub banned: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Lot {
+    #[prost(message, optional, tag = "1")]
+    pub profile: ::core::option::Option<Profile>,
+    /// Absent: it has said nothing yet.
+    #[prost(message, optional, tag = "2")]
+    pub presence: ::core::option::Option<Presence>,
+    /// `presence` was said in this epoch.
+    #[prost(bool, tag = "3")]
+    pub said: bool,
+    #[prost(enumeration = "Liveness", tag = "4")]
+    pub liveness: i32,
+    /// Since when: the home's wall clock, ms since 1970. A label.
+    #[prost(uint64, tag = "5")]
+    pub since_ms: u64,
+    /// Where the home sees its agent, as `ip:port`.
+    #[prost(string, tag = "6")]
+    pub observed: ::prost::alloc::string::String,
+    /// The last batch of the epoch that is applied.
+    #[prost(uint64, tag = "7")]
+    pub applied: u64,
+    /// Records that its backlog shed in this epoch.
+    #[prost(uint64, tag = "8")]
+    pub shed: u64,
+    /// At most 64, one a kind.
+    #[prost(message, repeated, tag = "9")]
+    pub accounts: ::prost::alloc::vec::Vec<Account>,
+    /// Label of the group of near peers that it is in (RFC 7285, PID); at most 64 bytes; empty: none.
+    #[prost(string, tag = "10")]
+    pub pid: ::prost::alloc::string::String,
+}
+/// A peer's transactions of one kind.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Account {
+    /// As the epoch reported it.
+    #[prost(message, optional, tag = "1")]
+    pub reported: ::core::option::Option<Totals>,
+    /// Over all its epochs: what is shown. Absent: the same.
+    #[prost(message, optional, tag = "2")]
+    pub booked: ::core::option::Option<Totals>,
+    /// Booked as unknown in this epoch and not yet reported closed.
+    #[prost(uint64, tag = "3")]
+    pub owed: u64,
+}
+/// All servers that take agents, the sender among them. On the push stream, and only to an agent with capability bit 2.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Servers {
+    /// At most 64.
+    #[prost(message, repeated, tag = "1")]
+    pub servers: ::prost::alloc::vec::Vec<Server>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Server {
+    #[prost(message, optional, tag = "1")]
+    pub member: ::core::option::Option<Member>,
+    /// How full it is, in thousandths of what it takes.
+    #[prost(uint32, tag = "2")]
+    pub load: u32,
+}
+/// The home wants the agent to go elsewhere. On the push stream, and only to an agent with capability bit 2.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Move {
+    /// 16 bytes: to that one; empty: to any other.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub server: ::prost::bytes::Bytes,
+    /// For people: why. At most 512 bytes.
+    #[prost(string, tag = "2")]
+    pub detail: ::prost::alloc::string::String,
+}
+/// Asks how a peer is right now. On a stream of its own between siblings; answered by ProbeAck.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Probe {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    /// 16 bytes, the trace id of the transaction.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub correlator: ::prost::bytes::Bytes,
+    /// How long the answer may take.
+    #[prost(uint32, tag = "3")]
+    pub within_ms: u32,
+    /// Servers it has passed; at most 1.
+    #[prost(uint32, tag = "4")]
+    pub hops: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProbeAck {
+    #[prost(message, repeated, tag = "1")]
+    pub findings: ::prost::alloc::vec::Vec<Finding>,
+    /// UNSPECIFIED: answered.
+    #[prost(enumeration = "Rejection", tag = "2")]
+    pub rejection: i32,
+    #[prost(string, tag = "3")]
+    pub detail: ::prost::alloc::string::String,
+}
+/// What one party found.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Finding {
+    /// Who measured: a server, or an agent that was asked to (a witness). 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub by: ::prost::bytes::Bytes,
+    #[prost(enumeration = "Role", tag = "2")]
+    pub by_role: i32,
+    #[prost(enumeration = "Outcome", tag = "3")]
+    pub outcome: i32,
+    #[prost(enumeration = "Reason", tag = "4")]
+    pub reason: i32,
+    #[prost(uint64, optional, tag = "5")]
+    pub total_ns: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    pub queued_ns: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "7")]
+    pub network_ns: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "8")]
+    pub remote_hold_ns: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "9")]
+    pub local_wait_ns: ::core::option::Option<u64>,
+    /// What the peer said in the answer.
+    #[prost(enumeration = "Status", tag = "10")]
+    pub status: i32,
+}
+/// The home asks an agent to ping a peer once (or, with its own id, to answer at once). On the push stream, and only to an agent
+/// with capability bit 3; answered there by Checked.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Check {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub correlator: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub peer: ::prost::bytes::Bytes,
+    #[prost(uint32, tag = "3")]
+    pub within_ms: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Checked {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub correlator: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub finding: ::core::option::Option<Finding>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Subscribe {
     /// Whose presence: to a peer its own, to a home anybody's, known there or not.
@@ -712,7 +960,7 @@ pub struct NotifyAck {
 pub struct Frame {
     #[prost(
         oneof = "frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18, 19, 24, 25, 26"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45"
     )]
     pub body: ::core::option::Option<frame::Body>,
 }
@@ -755,6 +1003,14 @@ pub mod frame {
         Renew(super::Renew),
         #[prost(message, tag = "19")]
         Roster(super::Roster),
+        #[prost(message, tag = "20")]
+        Servers(super::Servers),
+        #[prost(message, tag = "21")]
+        Move(super::Move),
+        #[prost(message, tag = "22")]
+        Check(super::Check),
+        #[prost(message, tag = "23")]
+        Checked(super::Checked),
         /// Enrolment.
         #[prost(message, tag = "24")]
         Join(super::Join),
@@ -762,5 +1018,18 @@ pub mod frame {
         Issued(super::Issued),
         #[prost(message, tag = "26")]
         Refused(super::Refused),
+        /// Siblings: server to server. Tags 40 to 79.
+        #[prost(message, tag = "40")]
+        Gossip(super::Gossip),
+        #[prost(message, tag = "41")]
+        Follow(super::Follow),
+        #[prost(message, tag = "42")]
+        Deltas(super::Deltas),
+        #[prost(message, tag = "43")]
+        Held(super::Held),
+        #[prost(message, tag = "44")]
+        Probe(super::Probe),
+        #[prost(message, tag = "45")]
+        ProbeAck(super::ProbeAck),
     }
 }

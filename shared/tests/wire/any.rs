@@ -129,6 +129,7 @@ fn any_hello() -> impl Strategy<Value = Hello> {
             wall_ms,
             attach,
             profile,
+            member: None,
         },
     )
 }
@@ -150,6 +151,7 @@ fn any_hello_ack() -> impl Strategy<Value = HelloAck> {
             observed,
             verdict,
             terms,
+            member: None,
         },
     )
 }

@@ -68,6 +68,7 @@ impl Me {
             wall_ms: Clock.now().wall_ms(),
             attach: 0,
             profile: None,
+            member: None,
         }
     }
 
@@ -145,6 +146,7 @@ pub async fn answer(me: &Me, incoming: quinn::Incoming) -> Result<Ready, Option<
         observed: Some(connection.remote_address()),
         verdict: verdict.as_ref().map(|_| ()).map_err(Clone::clone),
         terms: None,
+        member: None,
     };
     let written = quic::write_frame(&mut send, &Frame::HelloAck(ack)).await;
     let _ = send.finish();

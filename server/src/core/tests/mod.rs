@@ -197,7 +197,15 @@ fn hello(now: Moment, peer: PeerId, epoch: u64) -> Hello {
     let addresses = vec!["0.0.0.0:9000".parse().unwrap()];
     let metrics = Some("[::]:7481".parse().unwrap());
     let profile = Some(Profile { name, addresses, software: "pams-agent/0.1.0".into(), metrics, ..Profile::default() });
-    Hello { software: "pams-agent/0.1.0".into(), epoch, capabilities: 0, wall_ms: now.wall_ms(), attach: 0, profile }
+    Hello {
+        software: "pams-agent/0.1.0".into(),
+        epoch,
+        capabilities: 0,
+        wall_ms: now.wall_ms(),
+        attach: 0,
+        profile,
+        member: None,
+    }
 }
 
 /// `3` batch, `ping=5/3/1` opened, good, aborted, `busy@2` status and version, `records=2`, `sees=b:gone`, `drops=b`, `shed=9`.

@@ -109,7 +109,7 @@ fn kind(name: &str, field: &'static str) -> Result<Kind, FrameError> {
     Kind::parse(name).ok_or(invalid(field, "not 1 to 64 of a-z 0-9 . _ -"))
 }
 
-fn encode_totals(kind: &Kind, l: &Ledger) -> proto::Totals {
+pub(super) fn encode_totals(kind: &Kind, l: &Ledger) -> proto::Totals {
     proto::Totals {
         kind: kind.to_string(),
         opened: l.opened,
@@ -123,7 +123,7 @@ fn encode_totals(kind: &Kind, l: &Ledger) -> proto::Totals {
 }
 
 /// In flight is what the ended ones leave of the opened.
-fn totals(t: &proto::Totals) -> Result<(Kind, Ledger), FrameError> {
+pub(super) fn totals(t: &proto::Totals) -> Result<(Kind, Ledger), FrameError> {
     let &proto::Totals { opened, good, aborted, failed, unknown, late, duplicate, .. } = t;
     if [opened, good, aborted, failed, unknown, late, duplicate].into_iter().any(|n| n > TOTAL_MAX) {
         return Err(invalid("totals", "over 2^44"));
@@ -225,7 +225,7 @@ fn correlator(bytes: &[u8]) -> Result<Correlator, FrameError> {
 
 /// How a record ended, and why. An outcome of a newer version becomes unknown, without a reason: what it means to us;
 /// a reason of a newer version counts as none.
-fn end(outcome: i32, reason: i32) -> Result<(Outcome, Option<Reason>), FrameError> {
+pub(super) fn end(outcome: i32, reason: i32) -> Result<(Outcome, Option<Reason>), FrameError> {
     let outcome = match proto::Outcome::try_from(outcome) {
         Ok(proto::Outcome::Unspecified) => return Err(invalid("record.outcome", "missing")),
         Ok(proto::Outcome::Good) => Outcome::Good,

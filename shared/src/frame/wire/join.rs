@@ -33,6 +33,15 @@ impl From<&Join> for proto::Join {
 }
 
 /// A role that is not known here cannot be given, so it is the one number that refuses a frame.
+pub(super) fn role(n: i32, field: &'static str) -> Result<Role, FrameError> {
+    match proto::Role::try_from(n) {
+        Ok(proto::Role::Agent) => Ok(Role::Agent),
+        Ok(proto::Role::Server) => Ok(Role::Server),
+        Ok(proto::Role::Unspecified) => Err(invalid(field, "missing")),
+        Err(_) => Err(invalid(field, "not known here")),
+    }
+}
+
 impl TryFrom<proto::Join> for Join {
     type Error = FrameError;
 
@@ -42,12 +51,7 @@ impl TryFrom<proto::Join> for Join {
             secret: bounded(&j.secret, TOKEN_BYTES_MAX, "join.secret")?,
             id: Uuid::from_bytes(id(&j.id, "join.id")?),
             csr: certificate(&j.csr, "join.csr")?,
-            role: match proto::Role::try_from(j.role) {
-                Ok(proto::Role::Agent) => Role::Agent,
-                Ok(proto::Role::Server) => Role::Server,
-                Ok(proto::Role::Unspecified) => return Err(invalid("join.role", "missing")),
-                Err(_) => return Err(invalid("join.role", "not known here")),
-            },
+            role: role(j.role, "join.role")?,
             name: text(j.name, NAME_BYTES_MAX, "join.name")?,
             wall_ms: j.wall_ms,
         })

@@ -15,6 +15,7 @@ mod home;
 mod join;
 mod peer;
 mod roster;
+mod sibling;
 mod subscribe;
 
 use prost::{
@@ -26,6 +27,7 @@ use super::{Frame, FrameError};
 use crate::proto::{self, frame::Body};
 pub use field::steers;
 use field::{fields, invalid};
+pub use sibling::{decode_lot, encode_lot};
 
 /// Tags of the kinds that this version knows, as in `frame.proto`.
 mod tag {
@@ -45,12 +47,22 @@ mod tag {
     pub(super) const REPORT_ACK: u32 = 17;
     pub(super) const RENEW: u32 = 18;
     pub(super) const ROSTER: u32 = 19;
+    pub(super) const SERVERS: u32 = 20;
+    pub(super) const MOVE: u32 = 21;
+    pub(super) const CHECK: u32 = 22;
+    pub(super) const CHECKED: u32 = 23;
     pub(super) const JOIN: u32 = 24;
     pub(super) const ISSUED: u32 = 25;
     pub(super) const REFUSED: u32 = 26;
+    pub(super) const GOSSIP: u32 = 40;
+    pub(super) const FOLLOW: u32 = 41;
+    pub(super) const DELTAS: u32 = 42;
+    pub(super) const HELD: u32 = 43;
+    pub(super) const PROBE: u32 = 44;
+    pub(super) const PROBE_ACK: u32 = 45;
 
     pub(super) const fn is_known(tag: u32) -> bool {
-        matches!(tag, PING..=NOTIFY_ACK | REPORT..=ROSTER | JOIN..=REFUSED)
+        matches!(tag, PING..=NOTIFY_ACK | REPORT..=REFUSED | GOSSIP..=PROBE_ACK)
     }
 }
 
@@ -84,7 +96,10 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Frame, FrameError> {
             peer::count_hello(body)?;
             Frame::Hello(proto::Hello::decode(body)?.try_into()?)
         }
-        tag::HELLO_ACK => Frame::HelloAck(proto::HelloAck::decode(body)?.try_into()?),
+        tag::HELLO_ACK => {
+            peer::count_hello_ack(body)?;
+            Frame::HelloAck(proto::HelloAck::decode(body)?.try_into()?)
+        }
         tag::GOODBYE => proto::Goodbye::decode(body).map(|_| Frame::Goodbye)?,
         tag::FETCH => Frame::Fetch(peer::fetch(&proto::Fetch::decode(body)?)?),
         tag::FETCH_ACK => {
@@ -108,6 +123,26 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Frame, FrameError> {
         tag::ROSTER => {
             roster::count(body)?;
             Frame::Roster(proto::Roster::decode(body)?.try_into()?)
+        }
+        tag::SERVERS => {
+            sibling::count_servers(body)?;
+            Frame::Servers(sibling::servers(proto::Servers::decode(body)?)?)
+        }
+        tag::MOVE => Frame::Move(proto::Move::decode(body)?.try_into()?),
+        tag::CHECK => Frame::Check(proto::Check::decode(body)?.try_into()?),
+        tag::CHECKED => Frame::Checked(proto::Checked::decode(body)?.try_into()?),
+        tag::GOSSIP => Frame::Gossip(sibling::gossip(&proto::Gossip::decode(body)?)?),
+        tag::FOLLOW => Frame::Follow(proto::Follow::decode(body)?.try_into()?),
+        tag::DELTAS => {
+            sibling::count_deltas(body)?;
+            // Its many lots point into one copy.
+            Frame::Deltas(proto::Deltas::decode(Bytes::copy_from_slice(body))?.try_into()?)
+        }
+        tag::HELD => Frame::Held(proto::Held::decode(body)?.into()),
+        tag::PROBE => Frame::Probe(proto::Probe::decode(body)?.try_into()?),
+        tag::PROBE_ACK => {
+            sibling::count_probe_ack(body)?;
+            Frame::ProbeAck(proto::ProbeAck::decode(body)?.try_into()?)
         }
         tag::JOIN => Frame::Join(proto::Join::decode(body)?.try_into()?),
         tag::ISSUED => {
@@ -155,6 +190,16 @@ fn message(frame: &Frame) -> proto::Frame {
         Frame::ReportAck(ack) => Body::ReportAck(ack.into()),
         Frame::Renew(csr) => Body::Renew(proto::Renew { csr: Bytes::copy_from_slice(csr) }),
         Frame::Roster(roster) => Body::Roster(roster.into()),
+        Frame::Servers(servers) => Body::Servers(proto::Servers { servers: servers.iter().map(Into::into).collect() }),
+        Frame::Move(to) => Body::Move(to.into()),
+        Frame::Check(check) => Body::Check(check.into()),
+        Frame::Checked(checked) => Body::Checked(checked.into()),
+        Frame::Gossip(swim) => Body::Gossip(proto::Gossip { swim: Bytes::copy_from_slice(swim) }),
+        Frame::Follow(follow) => Body::Follow(follow.into()),
+        Frame::Deltas(deltas) => Body::Deltas(deltas.into()),
+        Frame::Held(held) => Body::Held(held.into()),
+        Frame::Probe(probe) => Body::Probe(probe.into()),
+        Frame::ProbeAck(ack) => Body::ProbeAck(ack.into()),
         Frame::Join(join) => Body::Join(join.into()),
         Frame::Issued(issued) => Body::Issued(issued.into()),
         Frame::Refused(refused) => Body::Refused(refused.into()),

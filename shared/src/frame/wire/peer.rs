@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{
     FrameError,
     field::{self, clip, id, invalid, name, observed, text},
+    sibling,
 };
 use crate::{
     frame::{
@@ -57,7 +58,13 @@ impl TryFrom<proto::Pong> for Pong {
 
 /// Refuses a profile with lists that are too long before they are decoded.
 pub(super) fn count_hello(hello: &[u8]) -> Result<(), FrameError> {
-    count_profile(hello, 6, "hello.profile")
+    count_profile(hello, 6, "hello.profile")?;
+    sibling::count_member(hello, 7, "hello.member")
+}
+
+/// As [`count_hello`].
+pub(super) fn count_hello_ack(hello_ack: &[u8]) -> Result<(), FrameError> {
+    sibling::count_member(hello_ack, 9, "hello_ack.member")
 }
 
 /// As [`count_hello`].
@@ -65,7 +72,7 @@ pub(super) fn count_fetch_ack(fetch_ack: &[u8]) -> Result<(), FrameError> {
     field::only(fetch_ack, 1, "fetch_ack.entry")?.map_or(Ok(()), |entry| count_profile(entry, 3, "entry.profile"))
 }
 
-fn count_profile(message: &[u8], tag: u32, name: &'static str) -> Result<(), FrameError> {
+pub(super) fn count_profile(message: &[u8], tag: u32, name: &'static str) -> Result<(), FrameError> {
     let bounds = [
         (2, ADDRESSES_MAX, "profile.addresses"),
         (4, OVERLAYS_MAX, "profile.overlays"),
@@ -83,6 +90,7 @@ impl From<&Hello> for proto::Hello {
             wall_ms: h.wall_ms,
             attach: h.attach,
             profile: h.profile.as_ref().map(Into::into),
+            member: h.member.as_ref().map(Into::into),
         }
     }
 }
@@ -98,6 +106,7 @@ impl TryFrom<proto::Hello> for Hello {
             wall_ms: h.wall_ms,
             attach: h.attach,
             profile: h.profile.map(TryInto::try_into).transpose()?,
+            member: h.member.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -117,6 +126,7 @@ impl From<&HelloAck> for proto::HelloAck {
             rejection: rejection.into(),
             detail,
             terms: h.terms.as_ref().map(Into::into),
+            member: h.member.as_ref().map(Into::into),
         }
     }
 }
@@ -134,6 +144,7 @@ impl TryFrom<proto::HelloAck> for HelloAck {
             observed: observed(&h.observed, "hello_ack.observed")?,
             verdict: rejection(h.rejection).map_or(Ok(()), |code| Err(Rejected { code, detail })),
             terms: h.terms.map(Into::into),
+            member: h.member.map(TryInto::try_into).transpose()?,
         })
     }
 }

@@ -1,0 +1,436 @@
+//! What servers say to each other, and what a home tells its agents of servers (`sibling.proto`).
+
+use prost::{Message, bytes::Bytes};
+
+use super::{
+    FrameError,
+    field::{self, clip, id, invalid, observed, text},
+    home, join,
+    peer::{count_profile, known_liveness, known_status, rejection},
+    subscribe::{self, bytes},
+};
+use crate::{
+    frame::{
+        ADDRESSES_MAX, Account, Check, Checked, DELTAS_MAX, DETAIL_BYTES_MAX, Deltas, FINDINGS_MAX, Finding, Follow,
+        HOPS_MAX, Held, KINDS_MAX, LOT_BYTES_MAX, Lot, Member, Move, NAME_BYTES_MAX, PID_BYTES_MAX, Packed, Probe,
+        ProbeAck, REGION_BYTES_MAX, Rejected, SERVERS_MAX, SOFTWARE_BYTES_MAX, SWIM_BYTES_MAX, Server, Shared,
+    },
+    id::{Correlator, PeerId, ServerId},
+    proto,
+    record::{Stage, Stages},
+    status::Liveness,
+};
+
+/// Refuses lists that are too long before they are decoded.
+pub(super) fn count_deltas(deltas: &[u8]) -> Result<(), FrameError> {
+    field::count(deltas, &[(7, DELTAS_MAX, "deltas.entries")])
+}
+
+/// As [`count_deltas`].
+pub(super) fn count_servers(servers: &[u8]) -> Result<(), FrameError> {
+    field::count(servers, &[(1, SERVERS_MAX, "servers.servers")])?;
+    for server in field::fields(servers) {
+        let server = server?;
+        if server.tag == 1 {
+            count_member(server.message()?, 1, "server.member")?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`count_deltas`], of the member inside a message.
+pub(super) fn count_member(message: &[u8], tag: u32, name: &'static str) -> Result<(), FrameError> {
+    let bounds = [(4, ADDRESSES_MAX, "member.addresses")];
+    field::only(message, tag, name)?.map_or(Ok(()), |member| field::count(member, &bounds))
+}
+
+pub(super) fn count_probe_ack(ack: &[u8]) -> Result<(), FrameError> {
+    field::count(ack, &[(1, FINDINGS_MAX, "probe_ack.findings")])
+}
+
+/// The bytes of a lot within [`LOT_BYTES_MAX`]: accounts at the end that do not fit are left out.
+pub fn encode_lot(lot: &Lot) -> Vec<u8> {
+    let mut message = proto::Lot::from(lot);
+    while message.encoded_len() > LOT_BYTES_MAX && message.accounts.pop().is_some() {}
+    message.encode_to_vec()
+}
+
+/// Reads a lot from bytes of a stranger.
+///
+/// # Errors
+/// As [`super::decode`].
+pub fn decode_lot(lot: &[u8]) -> Result<Lot, FrameError> {
+    if lot.len() > LOT_BYTES_MAX {
+        return Err(FrameError::Oversized { bytes: lot.len() as u64, max: LOT_BYTES_MAX });
+    }
+    count_profile(lot, 1, "lot.profile")?;
+    field::count(lot, &[(9, KINDS_MAX, "lot.accounts")])?;
+    proto::Lot::decode(lot)?.try_into()
+}
+
+fn server(bytes: &[u8], field: &'static str) -> Result<ServerId, FrameError> {
+    id(bytes, field).map(ServerId::from_bytes)
+}
+
+fn short(bytes: &[u8], field: &'static str) -> Result<Correlator, FrameError> {
+    id(bytes, field).map(Correlator::of_uuid)
+}
+
+fn raw(id: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(id)
+}
+
+impl From<&Member> for proto::Member {
+    fn from(m: &Member) -> Self {
+        Self {
+            id: raw(m.id.as_bytes()),
+            generation: m.generation,
+            name: m.name.clone(),
+            addresses: m.addresses.iter().map(ToString::to_string).collect(),
+            http: m.http.map(|a| a.to_string()).unwrap_or_default(),
+            region: m.region.clone(),
+            software: m.software.clone(),
+        }
+    }
+}
+
+impl TryFrom<proto::Member> for Member {
+    type Error = FrameError;
+
+    fn try_from(m: proto::Member) -> Result<Self, FrameError> {
+        if m.generation == 0 {
+            return Err(invalid("member.generation", "missing"));
+        }
+        Ok(Self {
+            id: server(&m.id, "member.id")?,
+            generation: m.generation,
+            name: text(m.name, NAME_BYTES_MAX, "member.name")?,
+            addresses: m.addresses.iter().map(|a| field::address(a, "member.addresses")).collect::<Result<_, _>>()?,
+            http: observed(&m.http, "member.http")?,
+            region: text(m.region, REGION_BYTES_MAX, "member.region")?,
+            software: text(m.software, SOFTWARE_BYTES_MAX, "member.software")?,
+        })
+    }
+}
+
+pub(super) fn gossip(g: &proto::Gossip) -> Result<Vec<u8>, FrameError> {
+    match g.swim.len() {
+        0 => Err(invalid("gossip.swim", "missing")),
+        n if n > SWIM_BYTES_MAX => Err(invalid("gossip.swim", "too long")),
+        _ => Ok(g.swim.to_vec()),
+    }
+}
+
+impl From<&Follow> for proto::Follow {
+    fn from(f: &Follow) -> Self {
+        Self { owner: raw(f.owner.as_bytes()), generation: f.generation, from: f.from, ..Self::default() }
+    }
+}
+
+impl TryFrom<proto::Follow> for Follow {
+    type Error = FrameError;
+
+    fn try_from(f: proto::Follow) -> Result<Self, FrameError> {
+        Ok(Self { owner: server(&f.owner, "follow.owner")?, generation: f.generation, from: f.from })
+    }
+}
+
+impl From<&Deltas> for proto::Deltas {
+    fn from(d: &Deltas) -> Self {
+        Self {
+            owner: raw(d.owner.as_bytes()),
+            generation: d.generation,
+            anew: d.anew,
+            bulk: d.bulk,
+            bulk_end: d.bulk_end,
+            upto: d.upto,
+            entries: d.entries.iter().map(Into::into).collect(),
+            digest: d.digest,
+        }
+    }
+}
+
+impl TryFrom<proto::Deltas> for Deltas {
+    type Error = FrameError;
+
+    fn try_from(d: proto::Deltas) -> Result<Self, FrameError> {
+        if d.generation == 0 {
+            return Err(invalid("deltas.generation", "missing"));
+        }
+        Ok(Self {
+            owner: server(&d.owner, "deltas.owner")?,
+            generation: d.generation,
+            anew: d.anew,
+            bulk: d.bulk,
+            bulk_end: d.bulk_end,
+            upto: d.upto,
+            entries: d.entries.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            digest: d.digest,
+        })
+    }
+}
+
+impl From<&Shared> for proto::Shared {
+    fn from(s: &Shared) -> Self {
+        Self {
+            peer: bytes(s.peer),
+            seq: s.seq,
+            epoch: s.epoch,
+            attach: s.attach,
+            lot: s.lot.as_ref().map(|lot| raw(lot.bytes())).unwrap_or_default(),
+            banned: s.banned,
+        }
+    }
+}
+
+impl TryFrom<proto::Shared> for Shared {
+    type Error = FrameError;
+
+    fn try_from(s: proto::Shared) -> Result<Self, FrameError> {
+        if s.seq == 0 {
+            return Err(invalid("shared.seq", "missing"));
+        }
+        Ok(Self {
+            peer: PeerId::from_bytes(id(&s.peer, "shared.peer")?),
+            seq: s.seq,
+            epoch: s.epoch,
+            attach: s.attach,
+            lot: if s.lot.is_empty() { None } else { Some(Packed::read(&s.lot)?) },
+            banned: s.banned,
+        })
+    }
+}
+
+impl From<&Held> for proto::Held {
+    fn from(h: &Held) -> Self {
+        Self { generation: h.generation, upto: h.upto }
+    }
+}
+
+impl From<proto::Held> for Held {
+    fn from(h: proto::Held) -> Self {
+        Self { generation: h.generation, upto: h.upto }
+    }
+}
+
+impl From<&Lot> for proto::Lot {
+    fn from(l: &Lot) -> Self {
+        Self {
+            profile: Some((&l.profile).into()),
+            presence: l.presence.as_ref().map(Into::into),
+            said: l.said,
+            liveness: proto::Liveness::from(l.liveness).into(),
+            since_ms: l.since_ms,
+            observed: l.observed.map(|a| a.to_string()).unwrap_or_default(),
+            applied: l.applied,
+            shed: l.shed,
+            accounts: l.accounts.iter().map(Into::into).collect(),
+            pid: l.pid.clone(),
+        }
+    }
+}
+
+/// A liveness of a newer version becomes overdue, as in an entry.
+impl TryFrom<proto::Lot> for Lot {
+    type Error = FrameError;
+
+    fn try_from(l: proto::Lot) -> Result<Self, FrameError> {
+        if l.liveness == 0 {
+            return Err(invalid("lot.liveness", "missing"));
+        }
+        Ok(Self {
+            profile: l.profile.ok_or(invalid("lot.profile", "missing"))?.try_into()?,
+            presence: l.presence.map(TryInto::try_into).transpose()?,
+            said: l.said,
+            liveness: known_liveness(l.liveness).unwrap_or(Liveness::Overdue),
+            since_ms: l.since_ms,
+            observed: observed(&l.observed, "lot.observed")?,
+            applied: l.applied,
+            shed: l.shed,
+            accounts: l.accounts.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            pid: text(l.pid, PID_BYTES_MAX, "lot.pid")?,
+        })
+    }
+}
+
+impl From<&Account> for proto::Account {
+    fn from(a: &Account) -> Self {
+        let booked = (a.booked != a.reported).then(|| home::encode_totals(&a.kind, &a.booked));
+        Self { reported: Some(home::encode_totals(&a.kind, &a.reported)), booked, owed: a.owed }
+    }
+}
+
+impl TryFrom<&proto::Account> for Account {
+    type Error = FrameError;
+
+    fn try_from(a: &proto::Account) -> Result<Self, FrameError> {
+        let (kind, reported) = home::totals(a.reported.as_ref().ok_or(invalid("account.reported", "missing"))?)?;
+        let booked = match &a.booked {
+            None => reported,
+            Some(booked) => match home::totals(booked)? {
+                (of, booked) if of == kind => booked,
+                _ => return Err(invalid("account.booked", "of another kind")),
+            },
+        };
+        Ok(Self { kind, reported, booked, owed: a.owed })
+    }
+}
+
+pub(super) fn servers(s: proto::Servers) -> Result<Vec<Server>, FrameError> {
+    s.servers.into_iter().map(TryInto::try_into).collect()
+}
+
+impl From<&Server> for proto::Server {
+    fn from(s: &Server) -> Self {
+        Self { member: Some((&s.member).into()), load: s.load }
+    }
+}
+
+impl TryFrom<proto::Server> for Server {
+    type Error = FrameError;
+
+    fn try_from(s: proto::Server) -> Result<Self, FrameError> {
+        Ok(Self { member: s.member.ok_or(invalid("server.member", "missing"))?.try_into()?, load: s.load })
+    }
+}
+
+impl From<&Move> for proto::Move {
+    fn from(m: &Move) -> Self {
+        let server = m.server.map(|id| raw(id.as_bytes())).unwrap_or_default();
+        Self { server, detail: clip(&m.detail, DETAIL_BYTES_MAX) }
+    }
+}
+
+impl TryFrom<proto::Move> for Move {
+    type Error = FrameError;
+
+    fn try_from(m: proto::Move) -> Result<Self, FrameError> {
+        let to = if m.server.is_empty() { None } else { Some(server(&m.server, "move.server")?) };
+        Ok(Self { server: to, detail: text(m.detail, DETAIL_BYTES_MAX, "move.detail")? })
+    }
+}
+
+impl From<&Probe> for proto::Probe {
+    fn from(p: &Probe) -> Self {
+        Self { peer: bytes(p.peer), correlator: raw(&p.correlator.trace), within_ms: p.within_ms, hops: p.hops }
+    }
+}
+
+impl TryFrom<proto::Probe> for Probe {
+    type Error = FrameError;
+
+    fn try_from(p: proto::Probe) -> Result<Self, FrameError> {
+        if p.hops > HOPS_MAX {
+            return Err(invalid("probe.hops", "too many"));
+        }
+        Ok(Self {
+            peer: PeerId::from_bytes(id(&p.peer, "probe.peer")?),
+            correlator: short(&p.correlator, "probe.correlator")?,
+            within_ms: p.within_ms,
+            hops: p.hops,
+        })
+    }
+}
+
+impl From<&ProbeAck> for proto::ProbeAck {
+    fn from(ProbeAck(verdict): &ProbeAck) -> Self {
+        match verdict {
+            Ok(findings) => Self { findings: findings.iter().map(Into::into).collect(), ..Self::default() },
+            Err(Rejected { code, detail }) => Self {
+                findings: Vec::new(),
+                rejection: proto::Rejection::from(*code).into(),
+                detail: clip(detail, DETAIL_BYTES_MAX),
+            },
+        }
+    }
+}
+
+impl TryFrom<proto::ProbeAck> for ProbeAck {
+    type Error = FrameError;
+
+    fn try_from(a: proto::ProbeAck) -> Result<Self, FrameError> {
+        let detail = text(a.detail, DETAIL_BYTES_MAX, "probe_ack.detail")?;
+        Ok(Self(match rejection(a.rejection) {
+            Some(code) => Err(Rejected { code, detail }),
+            None => Ok(a.findings.iter().map(TryInto::try_into).collect::<Result<_, _>>()?),
+        }))
+    }
+}
+
+impl From<&Finding> for proto::Finding {
+    fn from(f: &Finding) -> Self {
+        Self {
+            by: raw(f.by.as_bytes()),
+            by_role: proto::Role::from(f.by_role).into(),
+            outcome: proto::Outcome::from(f.outcome).into(),
+            reason: f.reason.map_or(proto::Reason::Unspecified, Into::into).into(),
+            total_ns: f.total_ns,
+            queued_ns: f.stages.get(Stage::Queued),
+            network_ns: f.stages.get(Stage::Network),
+            remote_hold_ns: f.stages.get(Stage::RemoteHold),
+            local_wait_ns: f.stages.get(Stage::LocalWait),
+            status: f.status.map_or(proto::Status::Unspecified, Into::into).into(),
+        }
+    }
+}
+
+impl TryFrom<&proto::Finding> for Finding {
+    type Error = FrameError;
+
+    fn try_from(f: &proto::Finding) -> Result<Self, FrameError> {
+        let (outcome, reason) = home::end(f.outcome, f.reason)?;
+        let mut stages = Stages::default();
+        for (stage, ns) in [
+            (Stage::Queued, f.queued_ns),
+            (Stage::Network, f.network_ns),
+            (Stage::RemoteHold, f.remote_hold_ns),
+            (Stage::LocalWait, f.local_wait_ns),
+        ] {
+            if let Some(ns) = ns {
+                stages.set(stage, ns);
+            }
+        }
+        Ok(Self {
+            by: uuid::Uuid::from_bytes(id(&f.by, "finding.by")?),
+            by_role: join::role(f.by_role, "finding.by_role")?,
+            outcome,
+            reason,
+            total_ns: f.total_ns,
+            stages,
+            status: known_status(f.status),
+        })
+    }
+}
+
+impl From<&Check> for proto::Check {
+    fn from(c: &Check) -> Self {
+        Self { correlator: raw(&c.correlator.trace), peer: bytes(c.peer), within_ms: c.within_ms }
+    }
+}
+
+impl TryFrom<proto::Check> for Check {
+    type Error = FrameError;
+
+    fn try_from(c: proto::Check) -> Result<Self, FrameError> {
+        Ok(Self {
+            correlator: short(&c.correlator, "check.correlator")?,
+            peer: subscribe::peer(&c.peer, "check.peer")?,
+            within_ms: c.within_ms,
+        })
+    }
+}
+
+impl From<&Checked> for proto::Checked {
+    fn from(c: &Checked) -> Self {
+        Self { correlator: raw(&c.correlator.trace), finding: Some((&c.finding).into()) }
+    }
+}
+
+impl TryFrom<proto::Checked> for Checked {
+    type Error = FrameError;
+
+    fn try_from(c: proto::Checked) -> Result<Self, FrameError> {
+        let finding = c.finding.as_ref().ok_or(invalid("checked.finding", "missing"))?;
+        Ok(Self { correlator: short(&c.correlator, "checked.correlator")?, finding: finding.try_into()? })
+    }
+}
