@@ -83,6 +83,8 @@ pub struct Held {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {
     pub peer: PeerId,
+    /// In which of its owner's generations it was written.
+    pub generation: u64,
     /// Its number among the changes of (owner, generation).
     pub seq: u64,
     pub epoch: u64,

@@ -749,6 +749,9 @@ pub struct Shared {
     /// Forgotten by an operator's will: its certificate is not welcome any more.
     #[prost(bool, tag = "6")]
     pub banned: bool,
+    /// In which of its owner's generations it was written, if not in that of the stream; an older one. 0: in that.
+    #[prost(uint64, tag = "7")]
+    pub generation: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Lot {

@@ -144,7 +144,7 @@ impl From<&Deltas> for proto::Deltas {
             bulk: d.bulk,
             bulk_end: d.bulk_end,
             upto: d.upto,
-            entries: d.entries.iter().map(Into::into).collect(),
+            entries: d.entries.iter().map(|entry| shared(entry, d.generation)).collect(),
             digest: d.digest,
         }
     }
@@ -164,41 +164,40 @@ impl TryFrom<proto::Deltas> for Deltas {
             bulk: d.bulk,
             bulk_end: d.bulk_end,
             upto: d.upto,
-            entries: d.entries.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            entries: d.entries.iter().map(|entry| read_shared(entry, d.generation)).collect::<Result<_, _>>()?,
             digest: d.digest,
         })
     }
 }
 
-impl From<&Shared> for proto::Shared {
-    fn from(s: &Shared) -> Self {
-        Self {
-            peer: bytes(s.peer),
-            seq: s.seq,
-            epoch: s.epoch,
-            attach: s.attach,
-            lot: s.lot.as_ref().map(|lot| raw(lot.bytes())).unwrap_or_default(),
-            banned: s.banned,
-        }
+fn shared(s: &Shared, stream: u64) -> proto::Shared {
+    proto::Shared {
+        peer: bytes(s.peer),
+        seq: s.seq,
+        epoch: s.epoch,
+        attach: s.attach,
+        lot: s.lot.as_ref().map(|lot| raw(lot.bytes())).unwrap_or_default(),
+        banned: s.banned,
+        generation: if s.generation == stream { 0 } else { s.generation },
     }
 }
 
-impl TryFrom<proto::Shared> for Shared {
-    type Error = FrameError;
-
-    fn try_from(s: proto::Shared) -> Result<Self, FrameError> {
-        if s.seq == 0 {
-            return Err(invalid("shared.seq", "missing"));
-        }
-        Ok(Self {
-            peer: PeerId::from_bytes(id(&s.peer, "shared.peer")?),
-            seq: s.seq,
-            epoch: s.epoch,
-            attach: s.attach,
-            lot: if s.lot.is_empty() { None } else { Some(Packed::read(&s.lot)?) },
-            banned: s.banned,
-        })
+fn read_shared(s: &proto::Shared, stream: u64) -> Result<Shared, FrameError> {
+    if s.seq == 0 {
+        return Err(invalid("shared.seq", "missing"));
     }
+    if s.generation > stream {
+        return Err(invalid("shared.generation", "newer than the stream's"));
+    }
+    Ok(Shared {
+        peer: PeerId::from_bytes(id(&s.peer, "shared.peer")?),
+        generation: if s.generation == 0 { stream } else { s.generation },
+        seq: s.seq,
+        epoch: s.epoch,
+        attach: s.attach,
+        lot: if s.lot.is_empty() { None } else { Some(Packed::read(&s.lot)?) },
+        banned: s.banned,
+    })
 }
 
 impl From<&Held> for proto::Held {
