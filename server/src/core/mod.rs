@@ -18,6 +18,7 @@ mod books;
 pub mod config;
 mod directory;
 mod forgotten;
+mod io;
 mod notice;
 mod query;
 mod roster;
@@ -32,23 +33,16 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
     time::Duration,
 };
 
-use pams_shared::{
-    frame::{Entry, Hello, Notify, NotifyAck, Rejected, Report, ReportAck, Roster, SubscribeAck, Terms, close},
-    id::PeerId,
-    moment::Moment,
-    presence::Publisher,
-    record::{Kind, Reason, Record},
-    status::Liveness,
-};
+use pams_shared::{frame::close, id::PeerId, moment::Moment, presence::Publisher, record::Reason, status::Liveness};
 
 use self::{books::Totals, directory::Directory, forgotten::Forgotten, roster::Rosters, witness::Witnesses};
 pub use self::{
     books::{OTHER, TOTAL_MAX},
     config::{PamsConfig, PamsConfigError},
+    io::{Due, Forgot, Input, Output, Push, SessionId},
     notice::{Event, Notice, What},
     roster::{MEMBERSHIPS_MAX, RosterSummary},
     scrape::{Scrape, Unlisted},
@@ -62,168 +56,6 @@ const LOOKS_MAX: usize = 256;
 const OUTPUTS_MAX: usize = 8_192;
 /// A wall clock this far off is told of.
 const CLOCK_OFFSET_MAX_MS: u64 = 60_000;
-
-/// One connection of an agent; a number that the shell uses once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, utoipa::ToSchema)]
-#[serde(transparent)]
-pub struct SessionId(pub u64);
-
-/// All that can happen.
-#[derive(Debug)]
-pub enum Input {
-    /// An agent's Hello; its peer id is proven by its certificate.
-    Opened {
-        session: SessionId,
-        peer: PeerId,
-        hello: Box<Hello>,
-        observed: SocketAddr,
-        /// The agent runs on our own host, so that a loopback address of its is one of ours.
-        same_host: bool,
-    },
-    Report {
-        session: SessionId,
-        report: Report,
-    },
-    /// Any other frame came on the session: a sign of life.
-    Heard {
-        session: SessionId,
-    },
-    Fetch {
-        session: SessionId,
-        peer: PeerId,
-    },
-    /// The session wants to be told of this peer; answered by [`Output::Subscribed`] in the same drain.
-    Subscribe {
-        session: SessionId,
-        peer: PeerId,
-    },
-    Unsubscribe {
-        session: SessionId,
-        peer: PeerId,
-    },
-    /// It has told its side what was pushed.
-    NotifyAck {
-        session: SessionId,
-        ack: NotifyAck,
-    },
-    Goodbye {
-        session: SessionId,
-    },
-    /// The connection is no more, for whatever reason.
-    Closed {
-        session: SessionId,
-    },
-    /// An operator's wish; answered by [`Output::Forgot`] in the same drain. `force`: also if the peer is here. It must
-    /// have been made unwelcome before, or it is back at once.
-    Forget {
-        peer: PeerId,
-        force: bool,
-    },
-    /// Go on with another configuration, which should have passed [`PamsConfig::check`].
-    Reconfigured(Box<PamsConfig>),
-    /// We did not run for so long, in a way that our deadlines need not show: the host was suspended.
-    Stalled {
-        late: Duration,
-    },
-    /// We are about to stop: no more sessions.
-    Drain,
-    /// The deadline has passed.
-    Tick,
-}
-
-/// What the shell is to do or to tell.
-#[derive(Debug)]
-pub enum Output {
-    /// Answer Hello: welcome.
-    Accept {
-        session: SessionId,
-        terms: Terms,
-    },
-    /// Answer Hello: no; then close with [`close::REJECTED`]. The core has no such session.
-    Reject {
-        session: SessionId,
-        rejected: Rejected,
-    },
-    /// Close the connection with this code. The core has no such session any more.
-    Close {
-        session: SessionId,
-        code: u32,
-    },
-    Ack {
-        session: SessionId,
-        ack: ReportAck,
-    },
-    /// Tell the agent on the push stream. Only to an agent that said it takes it.
-    Push {
-        session: SessionId,
-        push: Push,
-    },
-    Fetched {
-        session: SessionId,
-        entry: Option<Box<Entry>>,
-    },
-    Subscribed {
-        session: SessionId,
-        ack: SubscribeAck,
-    },
-    /// A subscriber has told its side, so long after we took the change or concluded it.
-    NotifyAcked {
-        took: Duration,
-    },
-    Forgot {
-        peer: PeerId,
-        answer: Forgot,
-    },
-    /// A record, counted once: for histograms and other consumers.
-    Record {
-        peer: PeerId,
-        record: Record,
-    },
-    /// Booked as unknown by us, with the reason.
-    Abandoned {
-        peer: PeerId,
-        kind: Kind,
-        count: u64,
-        reason: Reason,
-    },
-    Event(Event),
-    Notice(Notice),
-}
-
-/// What an agent is told unasked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Push {
-    /// Replaces any before it.
-    Roster(Roster),
-    /// Of each peer only the newest counts.
-    Notify(Notify),
-}
-
-/// What came of the wish to forget a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forgot {
-    /// The entry is removed; its counts stay in the totals.
-    Done,
-    /// No such entry.
-    Unknown,
-    /// Live or overdue, and not forced. Nothing changed.
-    StillHere,
-}
-
-/// Why there is a deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// The peer may be overdue by then.
-    Overdue(PeerId),
-    /// The peer may be gone by then.
-    Gone(PeerId),
-    /// The entry has been kept long enough.
-    Forget(PeerId),
-    /// Rosters are to be worked on, or told.
-    Roster,
-    /// A subscriber is not told of any more.
-    Notify,
-}
 
 /// The engine.
 #[derive(Debug)]
