@@ -14,7 +14,7 @@ use std::{
 
 use pams_shared::{
     config::{Daemon, Flaw},
-    frame::{ADDRESSES_MAX, NAME_BYTES_MAX, SOFTWARE_BYTES_MAX},
+    frame::{ADDRESSES_MAX, NAME_BYTES_MAX, REGION_BYTES_MAX, SOFTWARE_BYTES_MAX},
     identity::{Address, DOMAIN_DEFAULT, check_domain},
     logs::{Filter, Format},
     quic::IDLE_TIMEOUT,
@@ -46,6 +46,8 @@ const RECENT_MAX: usize = 10_000;
 const EVENTS_MAX: usize = 100_000;
 /// Far more than it takes to tell who is gone, and a peer in several overlays multiplies it.
 const WATCHERS_MAX: usize = 64;
+/// Other servers that can be named.
+const SERVERS_MAX: usize = 64;
 /// Each has nine series.
 const KINDS_MAX: usize = 1_000;
 
@@ -68,12 +70,19 @@ pams_shared::config! {
         advertise: Vec<Address> = Vec::new(),
         /// Domain in the names of certificates. It is fixed at the first start, and need not exist in DNS.
         domain: String = DOMAIN_DEFAULT.to_owned(),
+        /// Where other servers of the cluster may be found, host:port; names are looked up at each try. Up to 64. What a join
+        /// token names, and what was known last, is remembered, so that this can stay empty.
+        servers: Vec<Address> = Vec::new(),
+        /// Label of the place that this server stands at, up to 64 bytes.
+        region: String = String::new(),
         /// What to log: off, error, warn, info, debug or trace, also by module, as in "info,quinn=warn".
         log: Filter = Filter::default(),
         /// Form of the log on stderr: text or json.
         log_format: Format = Format::default(),
         /// When agents report, and what their silence means.
         [pace]: Pace,
+        /// What this server shares with others, and how.
+        [cluster]: ClusterConfig,
         /// Whom agents watch by our word.
         [roster]: RosterConfig,
         /// Bounds of what is kept in memory.
@@ -97,6 +106,19 @@ pams_shared::config! {
         /// Time after the start in which service discovery is refused and /readyz says no, as agents have yet to come
         /// back; up to 1h. Default: gone_after and 10.5s, in which each agent tries again.
         grace: Option<Duration> = None => PamsConfig::default().grace(),
+    }
+}
+
+pams_shared::config! {
+    /// What this server shares with others, and how.
+    pub struct ClusterConfig {
+        /// When a report is acknowledged, so that its agent need not keep it: held, as soon as another server holds what it
+        /// said too, if there is one; or local, at once.
+        ack: Ack = Ack::default(),
+        /// What another server says of its peers counts as stale when it was not heard for so long, 1s to 1h.
+        stale_after: Duration = PamsConfig::default().stale_after,
+        /// A peer whose home is not heard for so long, and that has not come to another, is shown as gone, 5s to 1d.
+        gone_after: Duration = PamsConfig::default().orphan_gone,
     }
 }
 
@@ -138,6 +160,8 @@ pams_shared::config! {
         subscriptions_per_agent: usize = PamsConfig::default().subscriptions_per_agent,
         /// Subscriptions in all, about 250 bytes each; further ones are refused.
         subscriptions: usize = PamsConfig::default().subscriptions_total,
+        /// Peers of all servers, at most 100000000; further ones of others are left out.
+        entries: usize = PamsConfig::default().entries_max,
         /// Kinds of transactions with a label of their own, 3 to 1000; the others are summed under "other".
         kinds: usize = PamsConfig::default().kinds_max,
     }
@@ -150,6 +174,17 @@ pams_shared::config! {
         /// pams_server_metrics_dropped_peers. The API has all of them.
         per_peer_max: usize = 0,
     }
+}
+
+/// When a report is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ack {
+    /// As soon as another server holds what it said, if there is one.
+    #[default]
+    Held,
+    /// At once.
+    Local,
 }
 
 /// Where HTTP is served.
@@ -201,6 +236,10 @@ impl Config {
             sd_grace: pace.grace,
             watchers: self.roster.watchers,
             gone_watched: self.roster.gone_for,
+            ack_held: self.cluster.ack == Ack::Held,
+            stale_after: self.cluster.stale_after,
+            orphan_gone: self.cluster.gone_after,
+            entries_max: limits.entries,
             ..PamsConfig::default()
         }
     }
@@ -209,7 +248,19 @@ impl Config {
 impl Daemon for Config {
     const ENV_PREFIX: &'static str = "PAMS_SERVER";
     /// The bounds at the door follow from the number of peers.
-    const FIXED: &'static [&'static str] = &["data_dir", "listen", "http", "domain", "limits.peers", "limits.kinds"];
+    const FIXED: &'static [&'static str] = &[
+        "data_dir",
+        "listen",
+        "http",
+        "domain",
+        "servers",
+        "region",
+        "cluster.stale_after",
+        "cluster.gone_after",
+        "limits.peers",
+        "limits.entries",
+        "limits.kinds",
+    ];
 
     fn check(&self) -> Result<(), Flaw> {
         if let Some(name) = &self.name
@@ -219,9 +270,16 @@ impl Daemon for Config {
             return Err(Flaw::new("name", format!("{name:?} is no name"), advice));
         }
         data_dir(&self.data_dir)?;
-        advertised(&self.advertise)?;
+        listed("advertise", &self.advertise, ADDRESSES_MAX)?;
         check_domain(&self.domain).map_err(|e| Flaw::new("domain", e.to_string(), "or leave the default"))?;
+        listed("servers", &self.servers, SERVERS_MAX)?;
+        if self.region.len() > REGION_BYTES_MAX || self.region.chars().any(char::is_control) {
+            let advice = format!("give up to {REGION_BYTES_MAX} bytes without control characters");
+            return Err(Flaw::new("region", format!("{:?} is no label", self.region), advice));
+        }
         self.pace.check()?;
+        span("cluster.stale_after", self.cluster.stale_after, Duration::from_secs(1), HOUR)?;
+        span("cluster.gone_after", self.cluster.gone_after, Duration::from_secs(5), 24 * HOUR)?;
         within("roster.watchers", self.roster.watchers, 0, WATCHERS_MAX)?;
         span("roster.gone_for", self.roster.gone_for, Duration::ZERO, 24 * HOUR)?;
         self.limits.check()?;
@@ -263,6 +321,7 @@ impl Limits {
         within("limits.subscribers_per_peer", self.subscribers_per_peer, 0, ROWS_MAX)?;
         within("limits.subscriptions_per_agent", self.subscriptions_per_agent, 0, ROWS_MAX)?;
         within("limits.subscriptions", self.subscriptions, 0, KEPT_MAX)?;
+        within("limits.entries", self.entries, 1, KEPT_MAX)?;
         within("limits.kinds", self.kinds, 3, KINDS_MAX)
     }
 }
@@ -363,18 +422,18 @@ fn data_dir(dir: &Path) -> Result<(), Flaw> {
     Ok(())
 }
 
-fn advertised(addresses: &[Address]) -> Result<(), Flaw> {
-    if addresses.len() > ADDRESSES_MAX {
+fn listed(key: &'static str, addresses: &[Address], max: usize) -> Result<(), Flaw> {
+    if addresses.len() > max {
         let problem = format!("has {} entries", addresses.len());
-        return Err(Flaw::new("advertise", problem, format!("give {ADDRESSES_MAX} at most")));
+        return Err(Flaw::new(key, problem, format!("give {max} at most")));
     }
     if let Some((_, twice)) = addresses.iter().enumerate().find(|(i, a)| addresses[..*i].contains(a)) {
-        return Err(Flaw::new("advertise", format!("{twice} is there twice"), "give each once"));
+        return Err(Flaw::new(key, format!("{twice} is there twice"), "give each once"));
     }
     match addresses.iter().find(|a| a.host().parse().is_ok_and(|ip: IpAddr| ip.is_unspecified())) {
         Some(nowhere) => {
-            let advice = "give a name or an address that agents can reach";
-            Err(Flaw::new("advertise", format!("nobody can call {nowhere}"), advice))
+            let advice = "give a name or an address that others can reach";
+            Err(Flaw::new(key, format!("nobody can call {nowhere}"), advice))
         }
         None => Ok(()),
     }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use pams_shared::{
-    frame::KINDS_MAX,
+    frame::{self, KINDS_MAX},
     record::{Kind, Ledger},
 };
 
@@ -58,7 +58,7 @@ impl Account {
 }
 
 /// Adds what a ledger grew by; what is in flight follows.
-fn post(ledger: &mut Ledger, growth: &Ledger) {
+pub(super) fn post(ledger: &mut Ledger, growth: &Ledger) {
     let plus = |a: &mut u64, b: u64| *a = a.saturating_add(b);
     plus(&mut ledger.opened, growth.opened);
     plus(&mut ledger.good, growth.good);
@@ -86,6 +86,23 @@ pub(super) struct Untaken {
 }
 
 impl Books {
+    /// As another home kept them.
+    pub fn of(accounts: Vec<frame::Account>) -> Self {
+        let account =
+            |a: frame::Account| Account { kind: a.kind, reported: a.reported, owed: a.owed, booked: a.booked };
+        Self { accounts: accounts.into_iter().take(KINDS_MAX).map(account).collect() }
+    }
+
+    /// For another home.
+    pub fn accounts(&self) -> impl Iterator<Item = frame::Account> {
+        self.accounts.iter().map(|a| frame::Account {
+            kind: a.kind.clone(),
+            reported: a.reported,
+            booked: a.booked,
+            owed: a.owed,
+        })
+    }
+
     /// Takes the totals of a report.
     pub fn take(&mut self, looks: &[(Kind, Ledger)], totals: &mut Totals) -> Untaken {
         let mut untaken = Untaken::default();

@@ -59,6 +59,14 @@ pub struct PamsConfig {
     pub gone_watched: Duration,
     /// How long after a change a roster is told, so that many changes are one.
     pub roster_settle: Duration,
+    /// A batch is acknowledged when a sibling holds it too, if there is one.
+    pub ack_held: bool,
+    /// What a server says of its peers counts as stale when it was not heard for so long.
+    pub stale_after: Duration,
+    /// A peer whose home cannot be heard for so long, and that has not come to another, counts as gone here.
+    pub orphan_gone: Duration,
+    /// Peers of all servers; further ones of others are left out, and counted.
+    pub entries_max: usize,
 }
 
 impl Default for PamsConfig {
@@ -84,6 +92,10 @@ impl Default for PamsConfig {
             watchers: 10,
             gone_watched: Duration::from_secs(600),
             roster_settle: Duration::from_secs(1),
+            ack_held: true,
+            stale_after: Duration::from_secs(3),
+            orphan_gone: Duration::from_secs(60),
+            entries_max: 2_000_000,
         }
     }
 }

@@ -39,10 +39,18 @@ pub(super) struct Row {
     pub heard: Moment,
     /// How many buddies its agent takes from us.
     pub takes: usize,
+    /// Its agent takes the list of servers, and goes elsewhere when it is told to.
+    pub moves: bool,
     pub session: Option<SessionId>,
     pub session_since: Moment,
     /// The last batch of the epoch that was applied.
     pub applied: u64,
+    /// The last that was acknowledged.
+    pub acked: u64,
+    /// A batch of the present session was applied.
+    pub reported: bool,
+    /// Another home, or an earlier start of ours, had the peer before.
+    pub inherited: bool,
     /// Records that the agent's backlog shed in this epoch.
     pub shed: u64,
     pub books: Books,
@@ -65,9 +73,13 @@ impl Row {
             liveness_since: now,
             heard: now,
             takes: 0,
+            moves: false,
             session: None,
             session_since: now,
             applied: 0,
+            acked: 0,
+            reported: false,
+            inherited: false,
             shed: 0,
             books: Books::default(),
             recent: VecDeque::new(),

@@ -3,12 +3,15 @@
 use std::{net::SocketAddr, time::Duration};
 
 use pams_shared::{
-    frame::{Entry, Hello, Notify, NotifyAck, Rejected, Report, ReportAck, Roster, SubscribeAck, Terms},
+    frame::{Entry, Hello, Move, Notify, NotifyAck, Rejected, Report, ReportAck, Roster, Server, SubscribeAck, Terms},
     id::PeerId,
     record::{Kind, Reason, Record},
 };
 
-use super::{Event, Notice, PamsConfig};
+use super::{
+    Event, Notice, PamsConfig,
+    cluster::io::{SiblingInput, SiblingOutput},
+};
 
 /// One connection of an agent; a number that the shell uses once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, utoipa::ToSchema)]
@@ -66,6 +69,8 @@ pub enum Input {
         peer: PeerId,
         force: bool,
     },
+    /// Between us and another server.
+    Sibling(SiblingInput),
     /// Go on with another configuration, which should have passed [`PamsConfig::check`].
     Reconfigured(Box<PamsConfig>),
     /// We did not run for so long, in a way that our deadlines need not show: the host was suspended.
@@ -74,6 +79,8 @@ pub enum Input {
     },
     /// We are about to stop: no more sessions.
     Drain,
+    /// We are about to stop, and our agents are to go to other servers before; ends with [`Output::Evacuated`].
+    Evacuate,
     /// The deadline has passed.
     Tick,
 }
@@ -96,9 +103,16 @@ pub enum Output {
         session: SessionId,
         code: u32,
     },
+    /// Acknowledge, at once or when a sibling holds what was reported. The same batch again: we heard you.
     Ack {
         session: SessionId,
         ack: ReportAck,
+    },
+    /// For another server.
+    Sibling(SiblingOutput),
+    /// A sibling holds a batch, so long after we applied it.
+    Held {
+        took: Duration,
     },
     /// Tell the agent on the push stream. Only to an agent that said it takes it.
     Push {
@@ -120,6 +134,10 @@ pub enum Output {
     Forgot {
         peer: PeerId,
         answer: Forgot,
+    },
+    /// All agents have gone to other servers, but for those left behind.
+    Evacuated {
+        left: usize,
     },
     /// A record, counted once: for histograms and other consumers.
     Record {
@@ -144,6 +162,10 @@ pub enum Push {
     Roster(Roster),
     /// Of each peer only the newest counts.
     Notify(Notify),
+    /// Which servers there are; replaces any before it.
+    Servers(Vec<Server>),
+    /// Go elsewhere.
+    Move(Move),
 }
 
 /// What came of the wish to forget a peer.
@@ -170,4 +192,6 @@ pub enum Due {
     Roster,
     /// A subscriber is not told of any more.
     Notify,
+    /// Something between the servers.
+    Sibling,
 }

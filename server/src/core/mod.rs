@@ -15,15 +15,18 @@
 //!   fall. So after a crash, what was in flight shows as such until the next epoch, or until the entry is forgotten.
 
 mod books;
+pub mod cluster;
 pub mod config;
 mod directory;
 mod forgotten;
 mod io;
+mod known;
 mod notice;
 mod query;
 mod roster;
 mod scrape;
 mod session;
+pub mod share;
 mod subscriptions;
 pub mod view;
 mod witness;
@@ -38,9 +41,12 @@ use std::{
 
 use pams_shared::{frame::close, id::PeerId, moment::Moment, presence::Publisher, record::Reason, status::Liveness};
 
-use self::{books::Totals, directory::Directory, forgotten::Forgotten, roster::Rosters, witness::Witnesses};
+use self::{
+    books::Totals, cluster::Cluster, directory::Directory, forgotten::Forgotten, roster::Rosters, witness::Witnesses,
+};
 pub use self::{
     books::{OTHER, TOTAL_MAX},
+    cluster::Myself,
     config::{PamsConfig, PamsConfigError},
     io::{Due, Forgot, Input, Output, Push, SessionId},
     notice::{Event, Notice, What},
@@ -75,6 +81,7 @@ pub struct Pams {
     publisher: Publisher,
     notifies: Notifies,
     totals: Totals,
+    cluster: Cluster,
     events: VecDeque<Event>,
     outputs: VecDeque<Output>,
     records: u64,
@@ -83,9 +90,15 @@ pub struct Pams {
 }
 
 impl Pams {
-    /// `config` should have passed [`PamsConfig::check`].
+    /// A server that knows of no other. `config` should have passed [`PamsConfig::check`].
     pub fn new(config: PamsConfig, now: Moment) -> Self {
+        Self::among(Myself::alone(), config, now)
+    }
+
+    /// One of several servers, or of one that may become several. `config` should have passed [`PamsConfig::check`].
+    pub fn among(myself: Myself, config: PamsConfig, now: Moment) -> Self {
         Self {
+            cluster: Cluster::new(myself, &config, now),
             totals: Totals::new(config.kinds_max),
             rosters: Rosters::new(config.watchers),
             worked: now,
@@ -126,12 +139,19 @@ impl Pams {
             Input::Forget { peer, force } => self.forget(now, peer, force),
             Input::Reconfigured(config) => self.reconfigured(now, *config),
             Input::Stalled { late } => self.stalled(now, late),
+            Input::Sibling(input) => self.sibling(now, input),
             Input::Drain => self.draining = true,
+            Input::Evacuate => self.begin_evacuation(now),
             Input::Tick => {}
         }
         self.look(now);
+        self.tick_siblings(now);
+        self.take_news(now);
         self.work_rosters(now);
         self.push(now);
+        self.share_rows(now);
+        self.tell_agents(now);
+        self.send_siblings();
     }
 
     /// What is to be done next, in order.
@@ -149,7 +169,8 @@ impl Pams {
         let departure = self.directory.next_departure().map(|(at, peer)| (at, Due::Forget(peer)));
         let roster = self.roster_due().map(|(at, _)| (at, Due::Roster));
         let notify = self.publisher.deadline().map(|at| (at, Due::Notify));
-        [look, departure, roster, notify].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let sibling = self.cluster.deadline().map(|at| (at, Due::Sibling));
+        [look, departure, roster, notify, sibling].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Judges the rows that are due, and forgets those kept long enough.
@@ -199,6 +220,7 @@ impl Pams {
     /// Silence before now says nothing.
     fn stalled(&mut self, now: Moment, late: Duration) {
         self.awake = self.awake.max(now);
+        self.cluster.stalled(now, late);
         self.notice(Notice::Stalled { late });
     }
 
@@ -249,7 +271,7 @@ impl Pams {
 
     fn forget(&mut self, now: Moment, peer: PeerId, force: bool) {
         let answer = match self.directory.row(peer) {
-            None => Forgot::Unknown,
+            None => self.forget_foreign(now, peer, force),
             Some(row) if !row.departed() && !force => Forgot::StillHere,
             Some(_) => {
                 self.remove(now, peer, close::REJECTED);
@@ -257,6 +279,20 @@ impl Pams {
             }
         };
         self.outputs.push_back(Output::Forgot { peer, answer });
+    }
+
+    /// Another server is its home: it hears of it, and so does everybody else.
+    fn forget_foreign(&mut self, now: Moment, peer: PeerId, force: bool) -> Forgot {
+        match self.cluster.foreign(now, peer) {
+            None => Forgot::Unknown,
+            Some(foreign) if !force && matches!(foreign.lot.liveness, Liveness::Live | Liveness::Overdue) => {
+                Forgot::StillHere
+            }
+            Some(_) => {
+                self.bury(now, peer, true);
+                Forgot::Done
+            }
+        }
     }
 
     /// Removes an entry and all that belongs to it, but for its trace; its counts stay in the totals. A session that is
@@ -272,6 +308,7 @@ impl Pams {
             self.sessions.remove(&session);
             self.outputs.push_back(Output::Close { session, code });
         }
+        self.bury(now, peer, code == close::REJECTED);
         if let Some(oldest) = self.forgotten.keep(peer, *row, self.config.forgotten_max) {
             self.notice(Notice::ForgottenForGood { peer: oldest });
         }
@@ -280,7 +317,11 @@ impl Pams {
     /// Books what the peer's present epoch has in flight as unknown: nobody is left to close it.
     fn abandon(&mut self, peer: PeerId, reason: Reason) {
         let Some(row) = self.directory.row_mut(peer) else { return };
-        for (kind, count) in row.books.close(&mut self.totals) {
+        let closed = row.books.close(&mut self.totals);
+        if !closed.is_empty() {
+            self.cluster.touched.insert(peer);
+        }
+        for (kind, count) in closed {
             self.tell(Output::Abandoned { peer, kind, count, reason });
         }
     }

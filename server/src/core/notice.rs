@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
-use pams_shared::id::{Order, PeerId};
+use pams_shared::id::{Order, PeerId, ServerId};
 use serde::Serialize;
 
-use super::SessionId;
+use super::{
+    SessionId,
+    cluster::membership::{self, State},
+};
 
 /// An oddity. All are survived; each is counted by its [`Notice::label`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,14 @@ pub enum Notice {
     SubscriptionRefused { peer: PeerId },
     /// We did not run for so long that the peers' silence says nothing: their time begins anew.
     Stalled { late: Duration },
+    /// Another server is alive, suspected, down, or has left.
+    Server { server: ServerId, name: String, state: State },
+    /// Of the membership protocol.
+    Gossip(membership::Notice),
+    /// What a sibling shared cannot be: the stream is opened anew.
+    BadDeltas { server: ServerId, error: String },
+    /// A sibling was turned away: too many, or something that cannot be followed.
+    SiblingsFull { server: ServerId },
 }
 
 impl Notice {
@@ -78,6 +89,13 @@ impl Notice {
             Notice::SubscriberLost { .. } => "subscriber_lost",
             Notice::SubscriptionRefused { .. } => "subscription_refused",
             Notice::Stalled { .. } => "stalled",
+            Notice::Server { state: State::Alive, .. } => "server_alive",
+            Notice::Server { state: State::Suspect, .. } => "server_suspect",
+            Notice::Server { state: State::Down, .. } => "server_down",
+            Notice::Server { state: State::Left, .. } => "server_left",
+            Notice::Gossip(notice) => notice.label(),
+            Notice::BadDeltas { .. } => "bad_deltas",
+            Notice::SiblingsFull { .. } => "siblings_full",
         }
     }
 
@@ -116,6 +134,12 @@ impl Notice {
         "subscriber_lost",
         "subscription_refused",
         "stalled",
+        "server_alive",
+        "server_suspect",
+        "server_down",
+        "server_left",
+        "bad_deltas",
+        "siblings_full",
     ];
 }
 
@@ -137,11 +161,21 @@ pub enum What {
     Gone,
     /// Its entry was removed.
     Forgotten,
+    /// Another server is its home now.
+    Moved,
 }
 
 impl What {
-    pub const ALL: [What; 7] =
-        [What::Came, What::Returned, What::Restarted, What::Superseded, What::Left, What::Gone, What::Forgotten];
+    pub const ALL: [What; 8] = [
+        What::Came,
+        What::Returned,
+        What::Restarted,
+        What::Superseded,
+        What::Left,
+        What::Gone,
+        What::Forgotten,
+        What::Moved,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -152,6 +186,7 @@ impl What {
             What::Left => "left",
             What::Gone => "gone",
             What::Forgotten => "forgotten",
+            What::Moved => "moved",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Read-only questions to the engine, for HTTP and metrics. They change nothing, and nothing outside sees the directory
 //! itself.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use pams_shared::{
     id::{Order, PeerId},
@@ -11,8 +11,9 @@ use pams_shared::{
 };
 
 use super::{
-    Event, Pams, Scrape,
+    Event, Pams,
     directory::{Row, ms},
+    known::Known,
     view::*,
 };
 
@@ -31,23 +32,21 @@ impl Pams {
         self.draining
     }
 
-    /// Peers that pass the filter, after one id, at most `limit` and [`PAGE_MAX`].
+    /// Peers of all servers that pass the filter, after one id, at most `limit` and [`PAGE_MAX`].
     pub fn peers(&self, now: Moment, filter: &Filter, after: Option<PeerId>, limit: usize) -> Page {
         let limit = limit.clamp(1, PAGE_MAX);
-        let mut rows = self
-            .directory
-            .after(after)
-            .filter(|(_, row)| filter.admits(&row.profile, row.liveness, row.presence.as_ref()));
-        let peers: Vec<_> = rows.by_ref().take(limit).map(|(peer, row)| row.view(peer, now)).collect();
-        let next = rows.next().and_then(|_| peers.last().map(|p| p.id));
+        let passing = self.known(now, after).filter(|(_, known)| known.passes(filter));
+        let mut views = passing.map(|(peer, known)| known.view(self, now, peer));
+        let peers: Vec<_> = views.by_ref().take(limit).collect();
+        let next = views.next().and_then(|_| peers.last().map(|p| p.id));
         Page { peers, next }
     }
 
     /// All that is known of a peer.
     pub fn peer(&self, now: Moment, peer: PeerId) -> Option<PeerDetail> {
-        let row = self.directory.row(peer)?;
+        let Some(row) = self.directory.row(peer) else { return self.foreign_peer(now, peer) };
         Some(PeerDetail {
-            peer: row.view(peer, now),
+            peer: row.view(peer, self.cluster.me.id, now),
             home: row.verdict(now),
             watchers: self.watchers(now, peer),
             watched_by: self.rosters.watchers_of(peer).into_iter().collect(),
@@ -55,10 +54,51 @@ impl Pams {
             ledger: row.books.iter().map(|(kind, ledger)| (kind.clone(), *ledger)).collect(),
             batch: row.applied,
             records_shed: row.shed,
-            clock_offset_ms: row.clock_offset_ms,
+            clock_offset_ms: Some(row.clock_offset_ms),
             records: row.recent.iter().cloned().collect(),
             events: self.events.iter().filter(|e| e.peer == peer).cloned().collect(),
         })
+    }
+
+    /// The same of a peer whose home is another server: records and the views of watchers stay at their homes.
+    fn foreign_peer(&self, now: Moment, peer: PeerId) -> Option<PeerDetail> {
+        let foreign = self.cluster.foreign(now, peer)?;
+        let server = self.cluster.share.entry(peer)?.owner;
+        let home = Verdict {
+            liveness: foreign.lot.liveness,
+            because: Because::Told,
+            since_ms: foreign.lot.since_ms,
+            age_ms: ms(foreign.age),
+            session: None,
+            session_since_ms: None,
+        };
+        Some(PeerDetail {
+            home,
+            watchers: self.watchers(now, peer),
+            watched_by: self.rosters.watchers_of(peer).into_iter().collect(),
+            watches: self.rosters.watched_by(peer).collect(),
+            ledger: foreign.lot.accounts.iter().map(|a| (a.kind.clone(), a.booked)).collect(),
+            batch: foreign.lot.applied,
+            records_shed: foreign.lot.shed,
+            clock_offset_ms: None,
+            records: Vec::new(),
+            events: self.events.iter().filter(|e| e.peer == peer).cloned().collect(),
+            peer: foreign.view(peer, server, self.cluster.is_same_host(server)),
+        })
+    }
+
+    /// All transactions of all peers that any server knows, by kind: of each peer what its newest home says. Walks the
+    /// directory: for people, not for every scrape.
+    pub fn cluster_ledger(&self, now: Moment) -> BTreeMap<Kind, Ledger> {
+        let mut sums: BTreeMap<Kind, Ledger> = BTreeMap::new();
+        let mut add = |kind: &Kind, ledger: &Ledger| super::books::post(sums.entry(kind.clone()).or_default(), ledger);
+        for (_, known) in self.known(now, None) {
+            match known {
+                Known::Row(row) => row.books.iter().for_each(|(kind, ledger)| add(kind, ledger)),
+                Known::Foreign(foreign, _) => foreign.lot.accounts.iter().for_each(|a| add(&a.kind, &a.booked)),
+            }
+        }
+        sums
     }
 
     /// A peer's ledgers by kind, over all its epochs that we know: for series of single peers.
@@ -82,17 +122,18 @@ impl Pams {
     }
 
     /// Peers by overlay. Walks the directory: for people, not for every scrape.
-    pub fn overlays(&self) -> Overlays {
-        let mut found: BTreeMap<&str, OverlayView> = BTreeMap::new();
+    pub fn overlays(&self, now: Moment) -> Overlays {
+        let mut found: BTreeMap<String, OverlayView> = BTreeMap::new();
         let mut truncated = false;
-        for (_, row) in self.directory.after(None) {
-            for name in memberships(&row.profile) {
+        for (_, known) in self.known(now, None) {
+            let (profile, liveness) = known.profile();
+            for name in memberships(profile) {
                 if found.len() >= OVERLAYS_MAX && !found.contains_key(name) {
                     truncated = true;
                     continue;
                 }
-                let overlay = found.entry(name).or_default();
-                *match row.liveness {
+                let overlay = found.entry(name.to_owned()).or_default();
+                *match liveness {
                     Liveness::Live => &mut overlay.live,
                     Liveness::Overdue => &mut overlay.overdue,
                     Liveness::Gone => &mut overlay.gone,
@@ -100,24 +141,37 @@ impl Pams {
                 } += 1;
             }
         }
-        let view = |(name, counts): (&str, OverlayView)| {
-            let (watching, watched) = self.rosters.overlay(name);
-            OverlayView { name: name.to_owned(), watched: watched as u64, watching: watching as u64, ..counts }
+        let view = |(name, counts): (String, OverlayView)| {
+            let (watching, watched) = self.rosters.overlay(&name);
+            OverlayView { name, watched: watched as u64, watching: watching as u64, ..counts }
         };
         let overlays = found.into_iter().map(view).collect();
         Overlays { watchers: self.rosters.summary().wanted, overlays, truncated }
     }
 
     /// For Prometheus' HTTP service discovery: every peer that has not left and whose metrics can be scraped, in order of
-    /// the ids. In pieces: what comes after one id, of `limit` peers ([`PAGE_MAX`] at most), and after which id to go on.
-    /// `elsewhere`: also those that announced another address than the one they are seen at. Only a full list may be given
-    /// out: see [`Pams::ready`].
-    pub fn sd_page(&self, after: Option<PeerId>, limit: usize, elsewhere: bool) -> (Vec<SdTarget>, Option<PeerId>) {
-        let mut rows = self.directory.after(after);
-        let page: Vec<_> = rows.by_ref().take(limit.clamp(1, PAGE_MAX)).collect();
-        let next = rows.next().and_then(|_| page.last().map(|(peer, _)| *peer));
-        let here = page.into_iter().filter(|(_, row)| row.liveness != Liveness::Left);
-        (here.filter_map(|(peer, row)| row.sd_target(peer, elsewhere)).collect(), next)
+    /// the ids, whatever server is its home. In pieces: what comes after one id, of `limit` peers ([`PAGE_MAX`] at most), and
+    /// after which id to go on. `elsewhere`: also those that announced another address than the one they are seen at. Only a
+    /// full list may be given out: see [`Pams::ready`].
+    pub fn sd_page(
+        &self,
+        now: Moment,
+        after: Option<PeerId>,
+        limit: usize,
+        elsewhere: bool,
+    ) -> (Vec<SdTarget>, Option<PeerId>) {
+        let mut views = self.known(now, after).map(|(peer, known)| known.view(self, now, peer));
+        let page: Vec<_> = views.by_ref().take(limit.clamp(1, PAGE_MAX)).collect();
+        let next = views.next().and_then(|_| page.last().map(|view| view.id));
+        let here = page.iter().filter(|view| view.liveness != Liveness::Left);
+        (here.filter_map(|view| view.sd_target(elsewhere)).collect(), next)
+    }
+
+    /// The same for the servers: those whose HTTP can be reached from here.
+    pub fn sd_servers(&self, now: Moment) -> Vec<SdTarget> {
+        let view = self.cluster(now);
+        let members = view.members.iter().filter(|member| member.state != MemberState::Left);
+        members.filter_map(|member| member.sd_target(self.cluster.is_same_host(member.member.id))).collect()
     }
 
     /// The whole in numbers. Costs the same whatever the number of peers.
@@ -138,6 +192,7 @@ impl Pams {
             forgotten: self.forgotten.len() as u64,
             outputs_shed: self.outputs_shed,
             rosters: self.rosters.summary(),
+            cluster: self.cluster_summary(now),
             ready: self.ready(now),
             draining: self.draining,
         }
@@ -160,78 +215,4 @@ impl Pams {
         };
         self.witnesses.of(peer).map(witness).collect()
     }
-}
-
-impl Row {
-    fn view(&self, id: PeerId, now: Moment) -> PeerView {
-        PeerView {
-            id,
-            profile: self.profile.clone(),
-            order: self.order(),
-            presence: self.presence.clone(),
-            liveness: self.liveness,
-            liveness_since_ms: self.liveness_since.wall_ms(),
-            age_ms: ms(now.since(self.heard)),
-            observed: self.observed,
-            metrics: self.scrape(),
-        }
-    }
-
-    fn verdict(&self, now: Moment) -> Verdict {
-        Verdict {
-            liveness: self.liveness,
-            because: match self.liveness {
-                Liveness::Live => Because::Heard,
-                Liveness::Overdue | Liveness::Gone => Because::Silence,
-                Liveness::Left => Because::Goodbye,
-            },
-            since_ms: self.liveness_since.wall_ms(),
-            age_ms: ms(now.since(self.heard)),
-            session: self.session,
-            session_since_ms: self.session_since.wall_ms(),
-        }
-    }
-
-    fn scrape(&self) -> Option<Scrape> {
-        self.profile.metrics.map(|announced| Scrape::new(announced, self.observed.ip(), self.same_host))
-    }
-
-    fn sd_target(&self, peer: PeerId, elsewhere: bool) -> Option<SdTarget> {
-        let target = self.scrape()?.target(elsewhere)?;
-        let status = self.presence.as_ref().map_or("", |p| p.status.as_str());
-        let labels = BTreeMap::from([
-            ("__meta_pams_address", self.quic().to_string()),
-            ("__meta_pams_addresses", listed(self.profile.addresses.iter())),
-            ("__meta_pams_epoch", self.epoch.to_string()),
-            ("__meta_pams_liveness", self.liveness.as_str().to_owned()),
-            ("__meta_pams_name", self.profile.name.clone()),
-            ("__meta_pams_observed", self.observed.to_string()),
-            ("__meta_pams_overlays", listed(self.profile.overlays.iter())),
-            ("__meta_pams_applications", listed(self.profile.applications.iter())),
-            ("__meta_pams_peer_id", peer.to_string()),
-            ("__meta_pams_software", self.profile.software.clone()),
-            ("__meta_pams_status", status.to_owned()),
-        ]);
-        Some(SdTarget { targets: [target.to_string()], labels })
-    }
-
-    /// Where the agent can be reached over QUIC: the address that we see, with the port that it says it has there, if it
-    /// does.
-    fn quic(&self) -> SocketAddr {
-        let same = self.profile.addresses.iter().find(|address| address.ip().to_canonical() == self.observed.ip());
-        SocketAddr::new(self.observed.ip(), same.unwrap_or(&self.observed).port())
-    }
-}
-
-/// As Prometheus lists: with the separator around each, so that a regular expression finds whole items. Empty: nothing.
-fn listed<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> String {
-    let mut text = String::new();
-    for item in items {
-        text.push(',');
-        text.push_str(&item.to_string());
-    }
-    if !text.is_empty() {
-        text.push(',');
-    }
-    text
 }

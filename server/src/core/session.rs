@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use pams_shared::{
-    frame::{Hello, ROSTER_MAX, Rejected, Rejection, Report, ReportAck, Terms, View, capability, close},
-    id::PeerId,
+    frame::{Hello, ROSTER_MAX, Rejected, Rejection, Report, Terms, View, capability, close},
+    id::{Order, PeerId},
     moment::Moment,
     record::{Reason, Record},
     status::{Liveness, Presence},
@@ -43,6 +43,7 @@ impl Pams {
             self.notice(Notice::ClockOff { peer, offset_ms });
         }
         let takes = takes(&hello);
+        let moves = hello.capabilities & capability::SERVERS != 0;
         let known = |row: &Row| (row.profile.name.clone(), row.profile.addresses.clone(), row.observed);
         let before = self.directory.row(peer).map(known);
         if self.directory.row(peer).is_some() {
@@ -55,12 +56,15 @@ impl Pams {
         row.session_since = now;
         row.same_host = same_host;
         row.clock_offset_ms = offset_ms;
-        row.takes = takes;
+        (row.takes, row.moves) = (takes, moves);
         let renamed = before.is_some_and(|before| before != known(row));
-        let applied_batch = row.applied;
+        row.reported = false;
+        let applied_batch = row.acked;
+        self.cluster.touched.insert(peer);
         self.sessions.insert(session, peer);
         let terms = Terms { pace_ms: ms(self.config.pace), gone_after_ms: ms(self.config.gone_after), applied_batch };
         self.outputs.push_back(Output::Accept { session, terms });
+        self.tell_servers(session);
         self.place_anew(now, peer, renamed);
     }
 
@@ -83,7 +87,7 @@ impl Pams {
             let detail = "this server is about to stop; try another one, or again later".to_owned();
             return Err((Rejection::Busy, detail, Notice::Draining { peer }));
         }
-        match self.directory.row(peer).map(Row::order) {
+        match self.directory.row(peer).map(Row::order).or_else(|| self.older_elsewhere(peer, hello)) {
             Some(known) if (hello.epoch, hello.attach) < (known.epoch, known.attach) => {
                 let detail = format!(
                     "epoch {}, attach {} is older than epoch {}, attach {}, which is known of this peer; \
@@ -101,13 +105,36 @@ impl Pams {
         }
     }
 
+    /// The order under which another home has the peer, if this hello is not the newer.
+    fn older_elsewhere(&self, peer: PeerId, hello: &Hello) -> Option<Order> {
+        let entry = self.cluster.share.entry(peer).filter(|entry| !self.cluster.is_ours(entry))?;
+        // Our own earlier start gave it under the same order.
+        let ours = entry.owner == self.cluster.me.id;
+        let (here, there) = ((hello.epoch, hello.attach), (entry.epoch, entry.attach));
+        let older = here < there || (here == there && !ours);
+        older.then_some(Order { epoch: entry.epoch, attach: entry.attach, version: 0 })
+    }
+
+    /// A peer that another home had, or an earlier start of ours: goes on where that one stopped.
+    fn take_over(&mut self, now: Moment, peer: PeerId, hello: Hello, observed: SocketAddr) -> bool {
+        let Some(foreign) = self.cluster.foreign(now, peer) else { return false };
+        let row = foreign.row(observed, now);
+        self.directory.insert(peer, row, now + self.config.overdue_after());
+        self.cluster.took_over();
+        self.attach_again(now, peer, hello, observed);
+        true
+    }
+
     /// A peer without an entry; what is still known of a forgotten one goes on if its epoch does.
     fn attach_first(&mut self, now: Moment, peer: PeerId, hello: Hello, observed: SocketAddr) {
+        if self.take_over(now, peer, hello.clone(), observed) {
+            return;
+        }
         let mut row = Row::new(hello.epoch, hello.attach, hello.profile.unwrap_or_default(), observed, now);
         if let Some(trace) = self.forgotten.take(peer)
             && trace.epoch == hello.epoch
         {
-            row.applied = trace.applied;
+            (row.applied, row.acked) = (trace.applied, trace.applied);
             row.shed = trace.shed;
             row.books = trace.books;
         }
@@ -128,7 +155,7 @@ impl Pams {
         let Some(row) = self.directory.row_mut(peer) else { return };
         if restarted {
             row.books.begin_epoch();
-            (row.applied, row.shed, row.version) = (0, 0, None);
+            (row.applied, row.acked, row.shed, row.version) = (0, 0, 0, None);
         }
         (row.epoch, row.attach) = (hello.epoch, hello.attach);
         row.profile = hello.profile.unwrap_or_default();
@@ -161,17 +188,22 @@ impl Pams {
     pub(super) fn report(&mut self, now: Moment, session: SessionId, report: Report) {
         let Some(peer) = self.speaker(now, session) else { return };
         let Some(row) = self.directory.row_mut(peer) else { return };
+        // An empty batch may have been acknowledged and told to nobody, as there was nothing in it.
+        let resumes = !std::mem::replace(&mut row.reported, true) && row.inherited;
         let before = row.applied;
         row.applied = before.max(report.batch);
-        let ack = ReportAck { batch: row.applied, pace_ms: ms(self.config.pace) };
-        self.outputs.push_back(Output::Ack { session, ack });
+        let applied = row.applied;
+        self.acknowledge_soon(peer, applied);
         if report.batch <= before {
             return self.notice(Notice::Replayed { peer, batch: report.batch });
         }
         match report.batch - before - 1 {
             0 => {}
-            _ if before == 0 => self.notice(Notice::Resumed { peer, batch: report.batch }),
+            _ if before == 0 || resumes => self.notice(Notice::Resumed { peer, batch: report.batch }),
             missing => self.notice(Notice::Gap { peer, missing }),
+        }
+        if !report.is_empty() {
+            self.cluster.touched.insert(peer);
         }
         self.apply(now, peer, report);
     }
@@ -241,7 +273,9 @@ impl Pams {
 
     pub(super) fn fetch(&mut self, now: Moment, session: SessionId, peer: PeerId) {
         if self.speaker(now, session).is_some() {
-            let entry = self.directory.row(peer).map(|row| Box::new(row.entry(peer, now)));
+            let own = self.directory.row(peer).map(|row| row.entry(peer, now));
+            let entry =
+                own.or_else(|| self.cluster.foreign(now, peer).map(|foreign| foreign.entry(peer))).map(Box::new);
             self.outputs.push_back(Output::Fetched { session, entry });
         }
     }

@@ -96,6 +96,7 @@ impl Pams {
     pub(super) fn push(&mut self, now: Moment) {
         for peer in self.directory.changed() {
             self.publisher.changed(now, peer);
+            self.cluster.touched.insert(peer);
         }
         while let Some(expired) = self.publisher.expired(now) {
             match expired {
@@ -123,8 +124,10 @@ impl Pams {
     }
 
     /// `None`: nothing is known of it here, yet.
-    fn news(&self, now: Moment, peer: PeerId) -> Option<News> {
-        let row = self.directory.row(peer)?;
+    pub(super) fn news(&self, now: Moment, peer: PeerId) -> Option<News> {
+        let Some(row) = self.directory.row(peer) else {
+            return self.cluster.foreign(now, peer).map(|foreign| foreign.news(peer));
+        };
         Some(News {
             peer,
             order: row.order(),

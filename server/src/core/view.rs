@@ -8,12 +8,13 @@ use std::{
 
 use pams_shared::{
     frame::Profile,
-    id::{Order, PeerId},
+    id::{Order, PeerId, ServerId},
     record::{Kind, Ledger, Record},
     status::{Liveness, Presence, Status},
 };
 use serde::Serialize;
 
+pub use super::cluster::view::{ClusterSummary, ClusterView, MemberState, MemberView};
 use super::{Event, Notifies, RosterSummary, Scrape, SessionId};
 
 /// Most peers on a [`Page`].
@@ -54,11 +55,16 @@ pub struct PeerView {
     pub liveness: Liveness,
     /// Our wall clock, ms since 1970.
     pub liveness_since_ms: u64,
-    /// Since the last sign of life, ms.
+    /// How old this is, ms: since the peer's last sign of life if we are its home, else since its home was heard last.
     pub age_ms: u64,
-    /// The address that we see its agent at.
-    #[schema(value_type = String, example = "192.0.2.7:7421")]
-    pub observed: SocketAddr,
+    /// The address that its home sees its agent at. Absent: not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "192.0.2.7:7421")]
+    pub observed: Option<SocketAddr>,
+    /// The server that is its home.
+    pub server: ServerId,
+    /// Its home cannot be heard just now: what stands here is what it said last.
+    pub stale: bool,
     /// Absent: its agent serves no metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Scrape>,
@@ -83,8 +89,9 @@ pub struct PeerDetail {
     pub batch: u64,
     /// Records of the present epoch that its agent shed.
     pub records_shed: u64,
-    /// How far its wall clock was ahead of ours at Hello, the way of the message included.
-    pub clock_offset_ms: i64,
+    /// How far its wall clock was ahead of ours at Hello, the way of the message included. Absent: another server is its home.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
     /// The newest last.
     pub records: Vec<Record>,
     /// The newest last.
@@ -101,8 +108,9 @@ pub struct Verdict {
     /// Absent: its connection is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// When its last session began.
-    pub session_since_ms: u64,
+    /// When its last session began. Absent: another server is its home.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_since_ms: Option<u64>,
 }
 
 /// How a home knows of a peer's liveness.
@@ -115,6 +123,8 @@ pub enum Because {
     Silence,
     /// It said so.
     Goodbye,
+    /// Its home, another server, says so.
+    Told,
 }
 
 /// What one watcher reports.
@@ -201,6 +211,7 @@ pub struct Summary {
     /// Records, events and notices that the shell did not fetch in time.
     pub outputs_shed: u64,
     pub rosters: RosterSummary,
+    pub cluster: ClusterSummary,
     pub ready: bool,
     pub draining: bool,
 }

@@ -77,6 +77,22 @@ pams_shared::catalogue! {
         "Time from when this server took a change from a report, or concluded it, until the agent had told its side and said so. What \
          came before, from publishing to the report, only the publishing agent could time."));
 
+    // Other servers, and what is shared with them.
+    MEMBERS = by(&["state"], "5", gauge("pams_server_cluster_members",
+        "Servers that are known, by what this one concludes of them: me, alive, suspect, down, left."));
+    LINKS = gauge("pams_server_cluster_links", "Connections with other servers.");
+    ENTRIES = by(&["home"], "3", gauge("pams_server_directory_entries",
+        "Entries of the shared directory by their peers' home: this server, others that can be heard (fresh), or that cannot (stale).          Departed peers are among them."));
+    ENTRY_AGE = seconds("pams_server_directory_age_seconds",
+        "Since the server among those alive that was heard least lately was: what is said of its peers is so old at most.");
+    REPLICATION = held(histogram("pams_server_replication_seconds",
+        "From when a report was applied here until another server held what it said: the lag of the others, their answer's way          included."));
+    ACKS = by(&["by"], "2", counter("pams_server_acks_total",
+        "Reports acknowledged because another server held them, or alone, for there was no other."));
+    ACKS_WAITING = gauge("pams_server_acks_waiting", "Agents whose reports wait until another server holds them.");
+    MOVED = by(&["direction"], "2", counter("pams_server_peers_moved_total",
+        "Peers that came from another home, in, or went to one, out."));
+
     // Joining, and connections.
     JOINS = held(by(&["result"], "issued and 11 refusals", counter("pams_server_joins_total",
         "Requests for a first certificate: issued, or why not.")));

@@ -27,7 +27,9 @@ use pams_shared::{
 };
 
 pub use catalogue::CATALOGUE;
-use catalogue::{EVENTS, HANDSHAKES, JOINS, NOTICES, NOTIFY, PANICS, REASONS, REJECTED, RENEWALS, STAGE, TOLD, TOTAL};
+use catalogue::{
+    EVENTS, HANDSHAKES, JOINS, NOTICES, NOTIFY, PANICS, REASONS, REJECTED, RENEWALS, REPLICATION, STAGE, TOLD, TOTAL,
+};
 pub use snapshot::Snapshot;
 
 use crate::core::{Event, Notice, OTHER, What};
@@ -110,6 +112,7 @@ struct Held {
     rejected: Counters,
     panics: Counter,
     notify: Histogram,
+    replication: Histogram,
     told_least: Histogram,
     told_most: Histogram,
     pings: KindHeld,
@@ -202,6 +205,11 @@ impl Metrics {
         self.held.notify.record(took);
     }
 
+    /// Another server holds what was reported here, so long after it was applied.
+    pub fn replicated(&self, took: Duration) {
+        self.held.replication.record(took);
+    }
+
     /// A task ended by a bug.
     pub fn panicked(&self) {
         self.held.panics.increment(1);
@@ -267,6 +275,7 @@ impl Held {
             rejected: counters(&REJECTED, &[&FrameError::LABELS[..], &REJECTED_ELSE].concat()),
             panics: counter(recorder, &PANICS, &[]),
             notify: histogram(recorder, &NOTIFY, &[]),
+            replication: histogram(recorder, &REPLICATION, &[]),
             told_least: histogram(recorder, &TOLD, &["least"]),
             told_most: histogram(recorder, &TOLD, &["most"]),
             pings: kind(Kind::Ping.as_str(), &Stage::EXCHANGE),

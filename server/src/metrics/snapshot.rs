@@ -15,7 +15,7 @@ use pams_shared::{
 use super::{Extras, catalogue as c};
 use crate::core::{
     Pams, RosterSummary,
-    view::{Filter, PeerView, Summary},
+    view::{ClusterSummary, Filter, PeerView, Summary},
 };
 
 /// The engine at one moment.
@@ -78,6 +78,7 @@ pub(super) fn write(snapshot: &Snapshot, extras: &Extras) -> Expo {
     rosters(&mut expo, &snapshot.summary.rosters);
     single_peers(&mut expo, snapshot);
     subscriptions(&mut expo, &snapshot.summary);
+    cluster(&mut expo, &snapshot.summary.cluster);
     certificates(&mut expo, extras);
     traffic(&mut expo, extras);
     program(&mut expo, extras);
@@ -156,6 +157,21 @@ fn subscriptions(expo: &mut Expo, summary: &Summary) {
     expo.family(&c::SUBSCRIPTIONS).sample(&[], summary.subscriptions);
     let n = &summary.notifies;
     expo.family(&c::NOTIFIES).sample(&["sent"], n.sent).sample(&["acked"], n.acked).sample(&["lost"], n.lost);
+}
+
+fn cluster(expo: &mut Expo, cluster: &ClusterSummary) {
+    let mut members = expo.family(&c::MEMBERS);
+    for (state, n) in &cluster.members {
+        members.sample(&[state.as_str()], *n);
+    }
+    expo.family(&c::LINKS).sample(&[], cluster.links);
+    let mut entries = expo.family(&c::ENTRIES);
+    entries.sample(&["own"], cluster.own).sample(&["fresh"], cluster.fresh).sample(&["stale"], cluster.stale);
+    expo.family(&c::ENTRY_AGE).sample(&[], Duration::from_millis(cluster.age_max_ms));
+    let counts = &cluster.counts;
+    expo.family(&c::ACKS).sample(&["held"], counts.acked_held).sample(&["alone"], counts.acked_alone);
+    expo.family(&c::ACKS_WAITING).sample(&[], cluster.waiting);
+    expo.family(&c::MOVED).sample(&["in"], counts.taken_over).sample(&["out"], counts.let_go);
 }
 
 fn certificates(expo: &mut Expo, extras: &Extras) {

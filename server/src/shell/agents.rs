@@ -2,8 +2,8 @@
 //! questions on streams of their own. What the agent did not ask for is pushed on a stream that we open.
 //!
 //! One task per connection, which reads and writes frames and asks the loop; what is decided is the core's. A report is
-//! read when the one before it is acknowledged, so that a busy loop slows the agents down, and one that does not read its
-//! acknowledgements stops itself. A connection at rest is two waiting reads and holds no buffer.
+//! read when the loop has room for it, so that a busy loop slows the agents down; one that does not read its
+//! acknowledgements is turned away. A connection at rest is two waiting reads and holds no buffer.
 
 use std::{
     future::pending,
@@ -14,8 +14,8 @@ use std::{
 use pams_shared::{
     clock::Clock,
     frame::{
-        Entry, Frame, Hello, HelloAck, NotifyAck, Rejected, Rejection, Report, ReportAck, Role, SubscribeAck, Terms,
-        capability, close,
+        Entry, Frame, Hello, HelloAck, NotifyAck, Rejected, Rejection, Report, Role, SubscribeAck, Terms, capability,
+        close,
     },
     id::PeerId,
     identity::Subject,
@@ -32,8 +32,16 @@ use super::{
     door::{Door, End, Unread},
     newcomers::Newcomer,
     outbox::Outbox,
+    siblings::Feed,
 };
-use crate::{core::SessionId, metrics::Handshake};
+use crate::{
+    core::{
+        SessionId,
+        cluster::io::{LinkId, SiblingInput},
+        share::FollowerId,
+    },
+    metrics::Handshake,
+};
 
 /// Events that wait for the loop; beyond, connections wait. A report takes 64 KiB at most.
 pub const EVENTS_MAX: usize = 256;
@@ -53,10 +61,10 @@ pub enum Event {
         outbox: Arc<Outbox>,
         answer: oneshot::Sender<Result<Terms, Rejected>>,
     },
+    /// Acknowledged in the outbox, some time later.
     Report {
         session: SessionId,
         report: Report,
-        answer: oneshot::Sender<ReportAck>,
     },
     Fetch {
         session: SessionId,
@@ -85,6 +93,20 @@ pub enum Event {
     Closed {
         session: SessionId,
     },
+    /// Between us and another server.
+    Sibling(SiblingInput),
+    /// A connection with another server stands.
+    Linked {
+        input: SiblingInput,
+        link: LinkId,
+        connection: Connection,
+    },
+    /// Another server follows.
+    Followed {
+        input: SiblingInput,
+        stream: FollowerId,
+        feed: Feed,
+    },
     /// Some connection's task panicked; its connection is closed.
     Panicked,
 }
@@ -107,7 +129,8 @@ pub async fn converse(
     drop(newcomer);
     let end = tokio::select! {
         biased; // what came before the connection was lost is read to its end
-        end = reports(door, connection, session, send, receive) => end,
+        end = reports(door, connection, session, receive) => end,
+        end = acknowledgements(door, send, &outbox) => end,
         end = questions(door, connection, session) => end,
         end = pushes(door, connection, session, &outbox) => end,
     };
@@ -208,18 +231,12 @@ fn identify(door: &Door, connection: &Connection) -> Result<Subject, Rejected> {
     Ok(subject)
 }
 
-/// Reads reports one by one, each acknowledged before the next is read.
-async fn reports(
-    door: &Door,
-    connection: &Connection,
-    session: SessionId,
-    mut send: SendStream,
-    mut receive: RecvStream,
-) -> End {
+/// Reads reports one by one, as fast as the loop takes them.
+async fn reports(door: &Door, connection: &Connection, session: SessionId, mut receive: RecvStream) -> End {
     let mut left = false;
     loop {
         let step = match quic::read_frame(&mut receive).await {
-            Ok(Some(Frame::Report(report))) => self::report(door, session, report, &mut send).await,
+            Ok(Some(Frame::Report(report))) => tell(door, Event::Report { session, report }).await,
             Ok(Some(Frame::Goodbye)) => {
                 left = true;
                 tell(door, Event::Goodbye { session }).await
@@ -244,14 +261,15 @@ async fn reports(
     }
 }
 
-async fn report(door: &Door, session: SessionId, report: Report, send: &mut SendStream) -> Result<(), End> {
-    let (answer, ack) = oneshot::channel();
-    tell(door, Event::Report { session, report, answer }).await?;
-    let ack = ack.await.map_err(|_| End::DONE)?;
-    match timeout(door.limits.patience, quic::write_frame(send, &Frame::ReportAck(ack))).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(End::DONE),
-        Err(_) => Err(End::new(close::PROTOCOL, "acknowledgements are not read")),
+/// Writes how far reports are acknowledged, the newest only. The end of the connection is for [`reports`] to see.
+async fn acknowledgements(door: &Door, mut send: SendStream, outbox: &Outbox) -> End {
+    loop {
+        let ack = Frame::ReportAck(outbox.next_ack().await);
+        match timeout(door.limits.patience, quic::write_frame(&mut send, &ack)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return pending().await,
+            Err(_) => return End::new(close::PROTOCOL, "acknowledgements are not read"),
+        }
     }
 }
 
@@ -388,7 +406,7 @@ fn observed(connection: &Connection) -> SocketAddr {
 }
 
 /// Whether an address is one of this host: the kernel lets nobody else bind it.
-fn is_ours(ip: IpAddr) -> bool {
+pub fn is_ours(ip: IpAddr) -> bool {
     ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 

@@ -9,7 +9,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use pams_shared::{
     clock::Clock,
-    frame::{ALPN_JOIN, Frame, FrameError, close},
+    frame::{ALPN_JOIN, Frame, FrameError, Role, close},
+    identity::Subject,
     quic::{self, StreamError},
 };
 use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, crypto::rustls::HandshakeData};
@@ -23,6 +24,7 @@ use super::{
     agents::{self, Event},
     enrol::{self, Registrar},
     newcomers::{Count, Newcomer, Newcomers},
+    siblings::{self, Neighbours},
 };
 use crate::{
     core::SessionId,
@@ -72,6 +74,8 @@ pub struct Door {
     pub events: mpsc::Sender<Event>,
     pub limits: Limits,
     pub newcomers: Arc<Newcomers>,
+    /// The other servers.
+    pub neighbours: Neighbours,
 }
 
 /// What the other side is told as a connection is closed.
@@ -129,7 +133,11 @@ pub async fn answer(door: Arc<Door>, endpoint: Endpoint) {
 async fn converse(door: Arc<Door>, newcomer: Newcomer, session: SessionId, incoming: Incoming) {
     let deadline = Clock.instant(Clock.now() + door.limits.patience);
     let from = incoming.remote_address();
-    let shaken = timeout_at(deadline, async { incoming.accept()?.await }).await;
+    let known = door.neighbours.is_known(from);
+    let accept = async {
+        if known { incoming.accept_with(door.neighbours.server.clone())?.await } else { incoming.accept()?.await }
+    };
+    let shaken = timeout_at(deadline, accept).await;
     let connection = match shaken {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
@@ -142,6 +150,8 @@ async fn converse(door: Arc<Door>, newcomer: Newcomer, session: SessionId, incom
     let end = if is_joining(&connection) {
         door.metrics.handshake(Handshake::Ok);
         enrol::converse(&door, &connection, deadline, newcomer).await
+    } else if is_server(&connection) {
+        siblings::answer(&door, &connection, deadline, newcomer).await
     } else {
         agents::converse(&door, &connection, deadline, newcomer, session).await
     };
@@ -161,6 +171,12 @@ impl Drop for Closes {
 fn is_joining(connection: &Connection) -> bool {
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     data.is_some_and(|data| data.protocol.as_deref() == Some(ALPN_JOIN))
+}
+
+/// Whether a server calls; what its certificate is worth is looked at later.
+fn is_server(connection: &Connection) -> bool {
+    let subject = connection.peer_identity().and_then(|identity| Subject::of_peer(&*identity).ok());
+    subject.is_some_and(|subject| subject.role == Role::Server)
 }
 
 impl Door {

@@ -43,6 +43,8 @@ pub(crate) enum Request {
     /// [`Input::Forget`](crate::core::Input::Forget), and the id unbound in the authority unless the peer is
     /// [`Forgot::StillHere`]. An error is that of the unbinding; a peer that is here then stays.
     Forget { peer: PeerId, force: bool, answer: oneshot::Sender<Result<Forgotten, IdentityError>> },
+    /// Send all agents to other servers, then end.
+    Drain { answer: oneshot::Sender<()> },
     /// Go on with another configuration.
     Reconfigure { config: Box<Config>, answer: oneshot::Sender<()> },
 }
@@ -51,6 +53,7 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Request::Look(_) => f.write_str("Look"),
+            Request::Drain { .. } => f.write_str("Drain"),
             Request::Reconfigure { .. } => f.write_str("Reconfigure"),
             Request::Forget { peer, .. } => f.debug_struct("Forget").field("peer", peer).finish_non_exhaustive(),
         }
@@ -86,6 +89,11 @@ impl Handle {
     /// Goes on with another configuration, as far as a running server can: it does not listen elsewhere, nor move its data.
     pub async fn reconfigure(&self, config: Config) -> Result<(), Ended> {
         self.ask(|answer| Request::Reconfigure { config: Box::new(config), answer }).await
+    }
+
+    /// Begins to send all agents to other servers; when they have gone the server ends.
+    pub async fn drain(&self) -> Result<(), Ended> {
+        self.ask(|answer| Request::Drain { answer }).await
     }
 
     /// Waits until the server has ended.

@@ -11,6 +11,7 @@ pub mod http;
 mod newcomers;
 mod outbox;
 pub mod reload;
+mod siblings;
 mod start;
 mod told;
 
@@ -18,7 +19,7 @@ use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use pams_shared::{
     clock::Clock,
-    frame::{Entry, Rejected, ReportAck, SubscribeAck, Terms, close},
+    frame::{Entry, Rejected, SubscribeAck, Terms, close},
     id::PeerId,
     identity::IdentityError,
     moment::Moment,
@@ -39,6 +40,7 @@ use self::{
     enrol::Registrar,
     handle::{Forgotten, Request},
     outbox::Outbox,
+    siblings::{Siblings, book::Book},
     told::Told,
 };
 pub use self::{
@@ -46,7 +48,10 @@ pub use self::{
     start::{Options, Ready, RunError, Running, StartError, TellReady, run, start},
 };
 use crate::{
-    core::{Forgot, Input, Output, Pams, PamsConfig, SessionId},
+    core::{
+        Forgot, Input, Output, Pams, SessionId,
+        cluster::io::{SiblingInput, SiblingOutput},
+    },
     metrics::Metrics,
 };
 
@@ -72,7 +77,11 @@ struct Shell {
     on: Option<SessionId>,
     told: Told,
     forgot: Option<Forgot>,
+    /// The agents have gone: the server ends.
+    evacuated: bool,
     unbinding: JoinSet<Unbound>,
+    siblings: Siblings,
+    book: Book,
     supervisor: Arc<Supervisor>,
     pulse: Pulse,
 }
@@ -86,7 +95,6 @@ struct Line {
 /// Who waits for the answer to the input at hand. The core gives it in the same drain, or never.
 enum Asker {
     Hello(oneshot::Sender<Result<Terms, Rejected>>),
-    Report(oneshot::Sender<ReportAck>),
     Fetch(oneshot::Sender<Option<Box<Entry>>>),
     Subscribe(oneshot::Sender<SubscribeAck>),
 }
@@ -102,16 +110,17 @@ struct Unbound {
 
 impl Shell {
     fn new(
-        core: PamsConfig,
+        core: Pams,
         endpoint: Endpoint,
-        registrar: Registrar,
-        metrics: Arc<Metrics>,
-        events: mpsc::Receiver<Event>,
-        requests: mpsc::Receiver<Request>,
+        (registrar, metrics): (Registrar, Arc<Metrics>),
+        (events, requests): (mpsc::Receiver<Event>, mpsc::Receiver<Request>),
+        (siblings, book): (Siblings, Book),
         supervisor: Arc<Supervisor>,
     ) -> Self {
         Self {
-            core: Pams::new(core, Clock.now()),
+            core,
+            siblings,
+            book,
             endpoint,
             registrar,
             metrics,
@@ -122,6 +131,7 @@ impl Shell {
             on: None,
             told: Told::default(),
             forgot: None,
+            evacuated: false,
             unbinding: JoinSet::new(),
             supervisor,
             pulse: Pulse::new(Clock.now(), Clock.suspended()),
@@ -149,10 +159,14 @@ impl Shell {
                 _ = heartbeat.tick() => self.supervisor.heartbeat(),
                 _ = upkeep.tick() => self.upkeep(),
                 Some(ended) = self.unbinding.join_next() => self.unbound(ended),
+                () = self.siblings.panicked() => self.panicked(),
                 Some(request) = self.requests.recv() => self.request(request),
                 Some(event) = self.events.recv() => self.event(event),
                 // Last, for each event does what is due as well.
                 () = sleep_until(deadline) => self.handle(Input::Tick),
+            }
+            if self.evacuated {
+                break;
             }
         }
         self.leave().await;
@@ -190,9 +204,7 @@ impl Shell {
 
     fn event(&mut self, event: Event) {
         let (input, asker) = match event {
-            Event::Report { session, report, answer } => {
-                (Input::Report { session, report }, Some(Asker::Report(answer)))
-            }
+            Event::Report { session, report } => (Input::Report { session, report }, None),
             Event::Fetch { session, peer, answer } => (Input::Fetch { session, peer }, Some(Asker::Fetch(answer))),
             Event::Subscribe { session, peer, answer } => {
                 (Input::Subscribe { session, peer }, Some(Asker::Subscribe(answer)))
@@ -210,6 +222,18 @@ impl Shell {
                 self.told.forget(session);
                 (Input::Closed { session }, None)
             }
+            Event::Sibling(input) => {
+                self.siblings.saw(&input);
+                (Input::Sibling(input), None)
+            }
+            Event::Linked { input, link, connection } => {
+                self.siblings.linked(link, connection);
+                (Input::Sibling(input), None)
+            }
+            Event::Followed { input, stream, feed } => {
+                self.siblings.followed(stream, feed);
+                (Input::Sibling(input), None)
+            }
             Event::Panicked => return self.panicked(),
         };
         self.on = match &input {
@@ -225,6 +249,10 @@ impl Shell {
 
     fn request(&mut self, request: Request) {
         match request {
+            Request::Drain { answer } => {
+                self.handle(Input::Evacuate);
+                let _ = answer.send(());
+            }
             Request::Look(look) => look(&self.core, Clock.now()),
             Request::Reconfigure { config, answer } => {
                 self.metrics.set_per_peer_max(config.metrics.per_peer_max);
@@ -292,11 +320,13 @@ impl Shell {
                         line.connection.close(code.into(), said(code));
                     }
                 }
-                Output::Ack { ack, .. } => {
-                    if let Some(Asker::Report(answer)) = self.asker.take() {
-                        let _ = answer.send(ack);
+                Output::Ack { session, ack } => {
+                    if let Some(line) = self.connections.get(&session) {
+                        line.outbox.ack(ack);
                     }
                 }
+                Output::Sibling(output) => self.sibling(output),
+                Output::Held { took } => self.metrics.replicated(took),
                 Output::Push { session, push } => {
                     if let Some(line) = self.connections.get(&session) {
                         line.outbox.put(push);
@@ -311,6 +341,10 @@ impl Shell {
                     if let Some(Asker::Subscribe(answer)) = self.asker.take() {
                         let _ = answer.send(ack);
                     }
+                }
+                Output::Evacuated { left } => {
+                    tracing::info!(left, "all agents have gone to other servers, but for those left");
+                    self.evacuated = true;
                 }
                 Output::NotifyAcked { took } => self.metrics.notify_acked(took),
                 Output::Forgot { answer, .. } => self.forgot = Some(answer),
@@ -328,6 +362,17 @@ impl Shell {
                     self.told.notice(self.on, &notice);
                 }
             }
+        }
+    }
+
+    fn sibling(&mut self, output: SiblingOutput) {
+        match self.siblings.act(output) {
+            Some(SiblingOutput::Members(members)) => self.book.write(members),
+            Some(SiblingOutput::Banned { peer }) => {
+                let (answer, _) = oneshot::channel();
+                self.unbind(peer, Forgot::Unknown, answer);
+            }
+            _ => {}
         }
     }
 
@@ -356,6 +401,7 @@ impl Shell {
     /// Agents see their connections closed, and try again later. What they had reported without an answer they keep.
     async fn leave(mut self) {
         self.handle(Input::Drain);
+        self.handle(Input::Sibling(SiblingInput::Leave));
         self.endpoint.close(close::GOODBYE.into(), said(close::GOODBYE));
         while let Some(ended) = self.unbinding.join_next().await {
             self.unbound(ended);

@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use pams_shared::frame::{self, Frame};
+use pams_shared::frame::{self, Frame, ReportAck};
 use tokio::sync::Notify;
 
 use crate::core::Push;
@@ -19,12 +19,16 @@ use crate::core::Push;
 pub struct Outbox {
     waiting: Mutex<Waiting>,
     more: Notify,
+    acked: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     /// Replaced by a newer one.
+    ack: Option<ReportAck>,
     roster: Option<Frame>,
+    servers: Option<Frame>,
+    to: Option<Frame>,
     /// The oldest first, one of each peer.
     notifies: VecDeque<frame::Notify>,
 }
@@ -33,6 +37,8 @@ impl Outbox {
     /// Puts in what is to be told.
     pub fn put(&self, push: Push) {
         match push {
+            Push::Servers(servers) => self.waiting().servers = Some(Frame::Servers(servers)),
+            Push::Move(to) => self.waiting().to = Some(Frame::Move(to)),
             Push::Roster(roster) => self.waiting().roster = Some(Frame::Roster(roster)),
             Push::Notify(notify) => {
                 let waiting = &mut self.waiting().notifies;
@@ -43,6 +49,23 @@ impl Outbox {
             }
         }
         self.more.notify_one();
+    }
+
+    /// Puts in how far reports are acknowledged.
+    pub fn ack(&self, ack: ReportAck) {
+        self.waiting().ack = Some(ack);
+        self.acked.notify_one();
+    }
+
+    /// Waits for the next acknowledgement to write. For one reader at a time.
+    pub async fn next_ack(&self) -> ReportAck {
+        loop {
+            let waiting = self.waiting().ack.take();
+            match waiting {
+                Some(ack) => return ack,
+                None => self.acked.notified().await,
+            }
+        }
     }
 
     /// Waits for the next frame to write. For one reader at a time.
@@ -57,7 +80,8 @@ impl Outbox {
 
     fn take(&self) -> Option<Frame> {
         let mut waiting = self.waiting();
-        waiting.roster.take().or_else(|| waiting.notifies.pop_front().map(Frame::Notify))
+        let first = waiting.to.take().or_else(|| waiting.servers.take()).or_else(|| waiting.roster.take());
+        first.or_else(|| waiting.notifies.pop_front().map(Frame::Notify))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

@@ -5,6 +5,7 @@
 //! start, one is made, so that there is a line to paste: good for ten agents, for a day.
 
 use std::{
+    collections::BTreeSet,
     future::{Future, pending},
     io,
     net::SocketAddr,
@@ -16,14 +17,17 @@ use metrics_exporter_prometheus::BuildError;
 use pams_shared::{
     clock::Clock,
     config::Changes,
-    frame::Role,
-    identity::{Address, Authority, Grant, GrantError, IdentityError, Token, server_tls, system_time},
+    frame::{ADDRESSES_MAX, Member, Role},
+    id::ServerId,
+    identity::{
+        self, Address, Authority, Grant, GrantError, IdentityError, Token, client_tls, server_tls, system_time,
+    },
     logs, quic,
     reload::{Read, ReloadError, Reloader},
     socket::{Socket, reachable},
     supervisor::Supervisor,
 };
-use quinn::{Endpoint, rustls};
+use quinn::{Endpoint, crypto::rustls::NoInitialCipherSuite, rustls};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -40,10 +44,14 @@ use super::{
     handle::Handle,
     http::{self, About, ListenError, Sources},
     reload::Reloading,
+    siblings::{
+        Neighbours, Siblings,
+        book::{self, Book},
+    },
 };
 use crate::{
     config::{Config, Http, SOFTWARE},
-    core::PamsConfigError,
+    core::{Myself, Pams, PamsConfigError},
     metrics::Metrics,
 };
 
@@ -52,6 +60,8 @@ const FIRST_TOKEN_USES: u32 = 10;
 const FIRST_TOKEN_SECONDS: u64 = 24 * 3_600;
 /// The server times nothing by itself yet, so no stamp of a datagram is waited for.
 const STAMPS_MAX: usize = 1;
+/// Addresses at which other servers are looked for.
+const SEEDS_MAX: usize = 256;
 /// The last packets to agents, and the last answers over HTTP.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -175,6 +185,9 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let listeners = http::bind(config.http, &config.admin_socket()).await?;
     let advertise = config.advertised(quic);
     let endpoint = endpoint(&authority, socket.clone())?;
+    let identity = (authority.server_id(), authority.generation());
+    let myself = myself(&config, &[], identity, (&advertise, listeners.http())).await?;
+    let neighbours = neighbours(&myself.member, &authority, socket.clone())?;
     // Last of what can fail: a token that is made is shown, and whatever start gets here first makes it.
     let first_token = match authority.tokens().is_new() {
         true => Some(first_token(&mut authority, advertise.clone())?),
@@ -190,7 +203,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let registrar = Registrar::new(authority);
     let reloader = Reloader::new(config.clone(), options.read, options.supervisor.clone());
     let reloading = Arc::new(Reloading::new(reloader, handle.clone(), options.logs, quic));
-    let door = Door {
+    let door = Arc::new(Door {
         software: SOFTWARE,
         generation: about.generation,
         domain: config.domain.clone(),
@@ -199,13 +212,22 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         events,
         limits,
         newcomers: Arc::default(),
-    };
+        neighbours,
+    });
     let supervisor = options.supervisor;
-    let shell =
-        Shell::new(core, endpoint.clone(), registrar.clone(), metrics.clone(), inbox, requests, supervisor.clone());
     let (mut tasks, mut services) = (JoinSet::new(), JoinSet::new());
+    let siblings = Siblings::new(door.clone(), endpoint.clone());
+    let book = Book::start(&config.data_dir, &mut tasks);
+    let shell = Shell::new(
+        Pams::among(myself, core, Clock.now()),
+        endpoint.clone(),
+        (registrar.clone(), metrics.clone()),
+        (inbox, requests),
+        (siblings, book),
+        supervisor.clone(),
+    );
     tasks.spawn(shell.run(async { drop(told.await) }));
-    tasks.spawn(door::answer(Arc::new(door), endpoint));
+    tasks.spawn(door::answer(door, endpoint));
     services.spawn(registrar.clone().keep_fresh(metrics.clone()));
     let sources = Sources {
         handle: handle.clone(),
@@ -288,6 +310,52 @@ fn endpoint(authority: &Authority, socket: Arc<Socket>) -> Result<Endpoint, Star
     let server = quic::server_config(Arc::new(tls), quic::home_transport())
         .map_err(|error| StartError::Tls(rustls::Error::General(error.to_string())))?;
     quic::endpoint(socket, authority.reset_key(), Some(server)).map_err(StartError::Quic)
+}
+
+/// Who we are among the servers, and where we begin to look for them: what is configured, what the token named, and the
+/// servers that were known last.
+async fn myself(
+    config: &Config,
+    seeds: &[Address],
+    (id, generation): (ServerId, u64),
+    (advertise, http): (&[Address], Option<SocketAddr>),
+) -> Result<Myself, StartError> {
+    let mut addresses = Vec::new();
+    for address in advertise {
+        match quic::resolve(&address.to_string()).await {
+            Ok(found) => addresses.extend(found),
+            Err(why) => tracing::warn!(%address, why = why.text, "other servers are not told of this address"),
+        }
+    }
+    addresses.truncate(ADDRESSES_MAX);
+    let reached = addresses.first().map(SocketAddr::ip);
+    let http = http.map(|http| match reached {
+        Some(ip) if http.ip().is_unspecified() => SocketAddr::new(ip, http.port()),
+        _ => http,
+    });
+    let (name, region, software) = (config.label(), config.region.clone(), SOFTWARE.to_owned());
+    let member = Member { id, generation, name, addresses, http, region, software };
+    let mut all: Vec<String> = config.servers.iter().chain(seeds).map(ToString::to_string).collect();
+    all.extend(book::restore(&config.data_dir));
+    let own = advertise.iter().map(ToString::to_string);
+    let own: BTreeSet<String> = own.chain(member.addresses.iter().map(ToString::to_string)).collect();
+    let mut seeds = Vec::new();
+    for seed in all {
+        if seeds.len() < SEEDS_MAX && !seeds.contains(&seed) && !own.contains(&seed) {
+            seeds.push(seed);
+        }
+    }
+    Ok(Myself { member, seeds, seed: identity::seed()? })
+}
+
+/// How the connections with other servers are made: with windows for much data.
+fn neighbours(member: &Member, authority: &Authority, socket: Arc<Socket>) -> Result<Neighbours, StartError> {
+    let no_tls = |error: NoInitialCipherSuite| StartError::Tls(rustls::Error::General(error.to_string()));
+    let client = client_tls(authority.own(), authority.root(), system_time())?;
+    let client = quic::client_config(Arc::new(client), quic::sibling_transport()).map_err(no_tls)?;
+    let server = server_tls(authority.own(), authority.root(), system_time())?;
+    let server = quic::server_config(Arc::new(server), quic::sibling_transport()).map_err(no_tls)?;
+    Ok(Neighbours::new(member.clone(), client, Arc::new(server), socket))
 }
 
 fn about(

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::core::{self, Notice, SessionId};
+use crate::core::{self, Notice, SessionId, cluster::membership::State};
 
 /// Which oddities each session was warned of: one bit for each, by its place in [`Notice::LABELS`].
 #[derive(Debug, Default)]
@@ -72,6 +72,21 @@ fn log(notice: &Notice, again: bool) {
             info!(%peer, "subscriber lost: it did not acknowledge, or come back, in time");
         }
         Notice::SubscriptionRefused { peer } => debug!(%peer, "subscription refused"),
+        Notice::Server { server, name, state: State::Alive } => info!(%server, name, "another server is here"),
+        Notice::Server { server, name, state: State::Suspect } => {
+            info!(%server, name, "another server does not answer; others are asked");
+        }
+        Notice::Server { server, name, state: State::Down } => {
+            warn!(%server, name, "another server is down, or cut off from all that we hear: its agents move on");
+        }
+        Notice::Server { server, name, state: State::Left } => info!(%server, name, "another server has left"),
+        Notice::Gossip(notice) => debug!(?notice, "membership"),
+        Notice::BadDeltas { server, error } => {
+            warn!(%server, error, "what another server shared cannot be; it is asked anew");
+        }
+        Notice::SiblingsFull { server } => {
+            warn!(%server, "another server was turned away: no room, or no way to follow")
+        }
         Notice::Stalled { late } => warn!(?late, "the server did not run for a while; silence before now says nothing"),
     }
 }

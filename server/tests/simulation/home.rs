@@ -186,6 +186,9 @@ impl World {
             Output::Abandoned { peer, kind, count, .. } => self.abandoned(node(peer).expect("a node"), kind, count),
             Output::Event(event) => self.came_or_went(node(event.peer).expect("a node"), event.what),
             Output::Forgot { .. } => {}
+            Output::Push { .. } | Output::Sibling(_) | Output::Held { .. } | Output::Evacuated { .. } => {
+                panic!("this home knows of no other server: {output:?}")
+            }
             Output::Notice(notice) => self.home_notice(&notice),
         }
     }
@@ -228,6 +231,7 @@ impl World {
             What::Restarted => self.tally.count("restarted"),
             What::Superseded => self.tally.count("superseded"),
             What::Came => {}
+            What::Moved => panic!("{} has no other home", name(who)),
         }
     }
 
@@ -283,6 +287,10 @@ impl World {
             | Notice::Implausible { .. }
             | Notice::ViewsFull { .. }
             | Notice::SubscriptionRefused { .. }
+            | Notice::Server { .. }
+            | Notice::Gossip(_)
+            | Notice::BadDeltas { .. }
+            | Notice::SiblingsFull { .. }
             | Notice::PeersFull { .. } => {
                 panic!("{notice:?}")
             }

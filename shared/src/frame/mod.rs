@@ -262,6 +262,14 @@ pub struct Report {
     pub shed: u64,
 }
 
+impl Report {
+    /// Nothing but a sign of life.
+    pub fn is_empty(&self) -> bool {
+        let Self { batch: _, totals: _, changes, views, records, shed: _ } = self;
+        changes.is_empty() && views.is_empty() && records.is_empty()
+    }
+}
+
 /// What the reporting peer concludes of one that it watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct View {

@@ -40,6 +40,12 @@ const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// RFC 9002, 6.2.2. On a longer path that costs a packet sent twice.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
+/// Streams that one server may have open with another.
+pub const SIBLING_STREAMS: usize = 64;
+/// A connection between servers on which nothing comes in for so long is dead.
+const SIBLING_IDLE: Duration = Duration::from_secs(3);
+const SIBLING_KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 /// Datagrams not read, or not sent, yet; each counts with 32 bytes of bookkeeping.
 const DATAGRAMS_IN_BYTES: usize = 16 * 1024;
 const DATAGRAMS_OUT_BYTES: usize = 8 * 1024;
@@ -72,6 +78,18 @@ pub fn peer_transport() -> Arc<TransportConfig> {
 pub fn home_transport() -> Arc<TransportConfig> {
     const FRAME: u32 = STREAM_BYTES_MAX as u32;
     Arc::new(transport(Limits { streams: 8, stream_window: FRAME, window: 2 * FRAME }))
+}
+
+/// Between servers: much data at times, and a dead one is to be noticed soon.
+pub fn sibling_transport() -> Arc<TransportConfig> {
+    let mut config =
+        transport(Limits { streams: SIBLING_STREAMS as u32, stream_window: 4 * 1024 * 1024, window: 16 * 1024 * 1024 });
+    config
+        .max_idle_timeout(Some(VarInt::from_u32(SIBLING_IDLE.as_millis() as u32).into()))
+        .keep_alive_interval(Some(SIBLING_KEEP_ALIVE))
+        // Whole directories are copied, so that finding out what the path takes pays.
+        .mtu_discovery_config(Some(quinn::MtuDiscoveryConfig::default()));
+    Arc::new(config)
 }
 
 /// What a daemon offers to those who dial it. For an endpoint that both peers and agents dial, take the home's transport.

@@ -8,18 +8,19 @@
 use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
     sync::Arc,
 };
 
 use pams_shared::{
-    frame::{ADDRESSES_MAX, Roster, Rostered},
+    frame::{ADDRESSES_MAX, Profile, Roster, Rostered, capability},
     id::PeerId,
     moment::Moment,
     status::Liveness,
 };
 
 use super::{
-    super::{LOOKS_MAX, Output, Pams, Push, directory::Row, view::memberships},
+    super::{LOOKS_MAX, Output, Pams, Push, cluster::Foreign, view::memberships},
     Place, Rosters,
     weight::Weigher,
 };
@@ -31,6 +32,9 @@ impl Pams {
     /// The peer's row is new, changed or gone.
     pub(in super::super) fn place(&mut self, now: Moment, peer: PeerId) {
         let row = self.directory.row(peer);
+        if let (None, Some(foreign)) = (row, self.cluster.foreign(now, peer)) {
+            return self.place_foreign(peer, &foreign);
+        }
         let end =
             row.filter(|row| row.liveness == Liveness::Gone).map(|row| row.liveness_since + self.config.gone_watched);
         let place = row.map_or_else(Place::default, |row| Place {
@@ -47,6 +51,17 @@ impl Pams {
         }
         self.rosters.place(peer, place);
         self.rosters.end_at(peer, end.filter(|end| now < *end));
+    }
+
+    /// The peer's home is another server: it is watched by our agents too, and watches ours by its home's word.
+    fn place_foreign(&mut self, peer: PeerId, foreign: &Foreign) {
+        let (profile, liveness) = (&foreign.lot.profile, foreign.lot.liveness);
+        let here = matches!(liveness, Liveness::Live | Liveness::Overdue);
+        let takes = profile.capabilities & capability::ROSTERS != 0 && profile.roster_max > 0;
+        let overlays = Arc::new(memberships(profile).into_iter().map(str::to_owned).collect());
+        self.rosters.holds_none(peer);
+        self.rosters.place(peer, Place { overlays, watched: here, watches: here && takes });
+        self.rosters.end_at(peer, None);
     }
 
     /// The peer has a new session; what is told of it may have changed.
@@ -85,16 +100,19 @@ impl Pams {
         }
         for _ in 0..PUSHES_MAX {
             let Some(peer) = self.rosters.take_due(now) else { break };
-            self.tell_roster(peer);
+            self.tell_roster(now, peer);
         }
     }
 
     /// Tells an agent whom to watch, if that is news to it.
-    fn tell_roster(&mut self, peer: PeerId) {
+    fn tell_roster(&mut self, now: Moment, peer: PeerId) {
         let Some(row) = self.directory.row(peer) else { return };
         let Some(session) = row.session.filter(|_| row.takes > 0) else { return };
         let (watched, cut) = ranked(peer, self.rosters.watched_by(peer).collect(), row.takes);
-        let rostered = watched.into_iter().filter_map(|peer| self.directory.row(peer).map(|row| rostered(peer, row)));
+        let rostered = watched.into_iter().filter_map(|peer| match self.directory.row(peer) {
+            Some(row) => Some(rostered(peer, &row.profile, Some(row.observed))),
+            None => self.cluster.foreign(now, peer).map(|f| rostered(peer, &f.lot.profile, f.lot.observed)),
+        });
         let roster = Roster::fitted(rostered.collect());
         if self.rosters.tell(peer, &roster, cut) {
             self.outputs.push_back(Output::Push { session, push: Push::Roster(roster) });
@@ -114,12 +132,10 @@ fn ranked(watcher: PeerId, mut watched: Vec<PeerId>, takes: usize) -> (Vec<PeerI
 }
 
 /// Where it can be called: the addresses it named, then the one that we see it at.
-fn rostered(peer: PeerId, row: &Row) -> Rostered {
-    let mut addresses: Vec<_> = row.profile.addresses.iter().take(ADDRESSES_MAX - 1).copied().collect();
-    if !addresses.contains(&row.observed) {
-        addresses.push(row.observed);
-    }
-    Rostered { peer, name: row.profile.name.clone(), addresses }
+fn rostered(peer: PeerId, profile: &Profile, observed: Option<SocketAddr>) -> Rostered {
+    let mut addresses: Vec<_> = profile.addresses.iter().take(ADDRESSES_MAX - 1).copied().collect();
+    addresses.extend(observed.filter(|observed| !addresses.contains(observed)));
+    Rostered { peer, name: profile.name.clone(), addresses }
 }
 
 impl Rosters {

@@ -153,7 +153,7 @@ fn peers_come_in_pages_and_by_filter() {
     assert_eq!(names(&pams.peers(at(20), &here, None, 100)), "ad");
     assert_eq!(names(&pams.peers(at(20), &Filter { name: Some("R-C".into()), ..Filter::default() }, None, 100)), "c");
 
-    let overlays = pams.overlays();
+    let overlays = pams.overlays(at(20));
     let counts: Vec<_> = overlays.overlays.iter().map(|o| (o.name.as_str(), o.live, o.left)).collect();
     assert_eq!(counts, [("cdn", 2, 1), ("cdn/eu", 1, 0), ("cdn/us", 1, 0), ("game", 1, 0)]);
 }
@@ -178,7 +178,7 @@ fn what_is_shown_of_a_peer_reads_well_as_json() {
     assert_eq!((&json["watchers"][0]["name"], &json["watchers"][0]["liveness"]), (&"peer-b".into(), &"overdue".into()));
     assert_eq!(json["events"][0]["what"], "came");
 
-    let sd = serde_json::to_value(pams.sd_page(None, 100, false).0).unwrap();
+    let sd = serde_json::to_value(pams.sd_page(at(800), None, 100, false).0).unwrap();
     assert_eq!(
         sd[0]["targets"],
         serde_json::json!(["192.0.2.1:7481"]),
@@ -209,7 +209,7 @@ fn no_agent_chooses_the_host_that_is_scraped() {
         profile.addresses = said.iter().map(|a| a.parse().unwrap()).collect();
         let (session, peer, hello) = (SessionId(1), id("a"), Box::new(hello));
         pams.handle(at(0), Input::Opened { session, peer, hello, observed: observed(), same_host: false });
-        let found = pams.sd_page(None, 100, true).0.remove(0);
+        let found = pams.sd_page(at(0), None, 100, true).0.remove(0);
         assert_eq!(found.targets, ["192.0.2.1:7481"], "{said:?}");
         assert_eq!(found.labels["__meta_pams_address"], quic, "{said:?}");
         assert!(said.iter().all(|a| found.labels["__meta_pams_addresses"].contains(a)));

@@ -293,6 +293,10 @@ fn render(output: &Output) -> String {
             format!("abandoned {} {kind} {count} {}", letter(*peer), reason.as_str())
         }
         Output::Event(e) => format!("{} {}", letter(e.peer), e.what.as_str()),
+        Output::Push { session, push } => format!("push #{} {push:?}", session.0),
+        Output::Evacuated { left } => format!("evacuated, {left} left"),
+        Output::Sibling(output) => format!("sibling {output:?}"),
+        Output::Held { took } => format!("held in {}ms", took.as_millis()),
         Output::Notice(notice) => format!("notice {} {}", notice.label(), notice.count()),
     }
 }
@@ -331,7 +335,7 @@ fn answer(pams: &Pams, now: Moment, question: &str) -> String {
         "ready" => format!("{} in {}ms", pams.ready(now), pams.ready_in(now).as_millis()),
         "sd" => {
             let names: Vec<_> =
-                pams.sd_page(None, 100, false).0.iter().map(|t| t.labels["__meta_pams_name"].clone()).collect();
+                pams.sd_page(now, None, 100, false).0.iter().map(|t| t.labels["__meta_pams_name"].clone()).collect();
             if names.is_empty() { "nobody".to_owned() } else { names.join(" ") }
         }
         "due" => format!("{:?}", pams.deadline().map(|(at, due)| (at.ns() / 1_000_000, due)).unwrap().1)

@@ -106,6 +106,10 @@ const CONFIG: PamsConfig = PamsConfig {
     watchers: 2,
     gone_watched: std::time::Duration::from_secs(9),
     roster_settle: std::time::Duration::from_millis(700),
+    ack_held: true,
+    stale_after: std::time::Duration::from_secs(3),
+    orphan_gone: std::time::Duration::from_secs(60),
+    entries_max: 100,
 };
 
 fn peer(n: usize) -> PeerId {

@@ -1,6 +1,6 @@
 //! The routes. Each asks the engine with a closure that copies plain data; JSON is written here, off the loop.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -12,6 +12,7 @@ use pams_shared::{
     config::Changes,
     expo,
     id::PeerId,
+    record::{Kind, Ledger},
     serve::Refusal,
     status::{Liveness, Status},
 };
@@ -22,7 +23,7 @@ use super::{About, Sources, pages};
 use crate::{
     core::{
         Event, Forgot,
-        view::{Filter, Overlays, PAGE_MAX, Page, PeerDetail},
+        view::{ClusterView, Filter, Overlays, PAGE_MAX, Page, PeerDetail},
     },
     metrics::Snapshot,
     shell::handle::Forgotten,
@@ -140,7 +141,7 @@ pub async fn peer(State(sources): State<Arc<Sources>>, id: PathId, _: Asked<Noth
 #[utoipa::path(get, path = "/api/v1/overlays", tag = "api",
     responses((status = 200, description = "All overlays", body = Overlays), (status = 400, description = "The query cannot be used")))]
 pub async fn overlays(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<Overlays> {
-    Ok(Json(sources.handle.look(|pams, _| pams.overlays()).await?))
+    Ok(Json(sources.handle.look(|pams, now| pams.overlays(now)).await?))
 }
 
 /// `?limit=`.
@@ -237,6 +238,43 @@ pub async fn forget(
     ))]
 pub async fn reload(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<Changes> {
     Ok(Json(sources.reloading.reload().await?))
+}
+
+/// All servers
+///
+/// As this one sees them: who they are, what is concluded of each, and how old what each shares is.
+#[utoipa::path(get, path = "/api/v1/cluster", tag = "api",
+    responses((status = 200, description = "The cluster", body = ClusterView), (status = 400, description = "The query cannot be used")))]
+pub async fn cluster(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<ClusterView> {
+    Ok(Json(sources.handle.look(|pams, now| pams.cluster(now)).await?))
+}
+
+/// The ledger of the whole cluster
+///
+/// All transactions of all peers that are known, by kind: of each peer what its newest home says. It walks the directory: for
+/// people and audits, not for every scrape.
+#[utoipa::path(get, path = "/api/v1/ledger", tag = "api",
+    responses((status = 200, description = "By kind", body = BTreeMap<String, Ledger>), (status = 400, description = "The query cannot be used")))]
+pub async fn ledger(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<BTreeMap<Kind, Ledger>> {
+    Ok(Json(sources.handle.look(|pams, now| pams.cluster_ledger(now)).await?))
+}
+
+/// Send all agents to other servers, then stop
+///
+/// Answers when it has begun. Only on the admin socket.
+#[utoipa::path(post, path = "/admin/v1/drain", tag = "admin",
+    responses((status = 202, description = "It has begun", body = Draining), (status = 400, description = "The query cannot be used")))]
+pub async fn drain(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Result<(StatusCode, Json<Draining>), Refusal> {
+    let sessions = sources.handle.look(|pams, now| pams.summary(now).sessions).await?;
+    sources.handle.drain().await?;
+    Ok((StatusCode::ACCEPTED, Json(Draining { sessions })))
+}
+
+/// A server that sends its agents away.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Draining {
+    /// Sessions that were open when it began.
+    pub sessions: u64,
 }
 
 /// No query at all.

@@ -43,6 +43,10 @@ async fn answer(mut pams: Pams, now: Moment, mut requests: tokio::sync::mpsc::Re
     while let Some(request) = requests.recv().await {
         match request {
             Ask::Look(look) => look(&pams, now),
+            Ask::Drain { answer } => {
+                pams.handle(now, Input::Evacuate);
+                let _ = answer.send(());
+            }
             Ask::Reconfigure { config, answer } => {
                 pams.handle(now, Input::Reconfigured(Box::new(config.core())));
                 let _ = answer.send(());

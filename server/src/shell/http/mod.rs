@@ -41,7 +41,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::api::ForgetAnswer;
+pub use self::api::{Draining, ForgetAnswer};
 use super::{handle::Handle, reload::Reloading};
 use crate::{config::Http, metrics::Metrics};
 
@@ -74,7 +74,7 @@ const COMMON: &[openapi::Common] =
     ),
     tags(
         (name = "about", description = "What is where"),
-        (name = "api", description = "Peers, overlays, events"),
+        (name = "api", description = "Peers, overlays, events, servers"),
         (name = "operation", description = "For Prometheus and supervisors"),
         (name = "admin", description = "What changes something: on the admin socket only"),
     )
@@ -181,12 +181,12 @@ routes! {
     /// What every listener serves.
     read_only of Arc<Sources>, described by ReadOnly:
     index::index, api::metrics, api::healthz, api::readyz, api::server, api::peers, api::peer, api::overlays, api::events,
-    pages::sd,
+    api::cluster, api::ledger, pages::sd, pages::sd_servers,
 }
 
 routes! {
     /// What the admin socket serves beside.
-    admin_only of Arc<Sources>, described by AdminOnly: api::forget, api::reload,
+    admin_only of Arc<Sources>, described by AdminOnly: api::forget, api::reload, api::drain,
 }
 
 /// What the admin socket serves.

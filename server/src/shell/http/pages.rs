@@ -59,6 +59,15 @@ pub async fn sd(State(sources): State<Arc<Sources>>, Asked(query): Asked<SdQuery
     Ok(([(CONTENT_TYPE, "application/json")], Body::new(body)).into_response())
 }
 
+/// Servers for Prometheus
+///
+/// As HTTP service discovery asks: every server of the cluster whose HTTP can be reached from this host.
+#[utoipa::path(get, path = "/api/v1/sd/servers", tag = "operation",
+    responses((status = 200, description = "Targets", body = Vec<SdTarget>), (status = 400, description = "The query cannot be used")))]
+pub async fn sd_servers(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Result<Json<Vec<SdTarget>>, Refusal> {
+    Ok(Json(sources.handle.look(|pams, now| pams.sd_servers(now)).await?))
+}
+
 /// Why a list of all peers cannot be given out yet or any more.
 pub fn readiness(pams: &Pams, ready_in: Duration) -> Result<(), Refusal> {
     if pams.is_draining() {
@@ -110,7 +119,7 @@ struct Pages {
 /// The piece from a place on, and where to go on.
 async fn page(handle: Handle, place: Place) -> Result<(Bytes, Option<Place>), Ended> {
     let Place { after, mut any, elsewhere } = place;
-    let (targets, next) = handle.look(move |pams, _| pams.sd_page(after, PIECE, elsewhere)).await?;
+    let (targets, next) = handle.look(move |pams, now| pams.sd_page(now, after, PIECE, elsewhere)).await?;
     let mut text = Vec::new();
     if after.is_none() {
         text.push(b'[');

@@ -1,0 +1,196 @@
+//! This server among its siblings: who they are (`membership`), the connections with them (`links`, `calls`), what each shares
+//! (`share`, followed as `follows` plans), and which batches wait until a sibling holds them (`acks`).
+//!
+//! Presence is available rather than consistent: a server that is cut off goes on serving its peers and says of the others
+//! how old what it knows is. Each entry has one writer, the peer's home; whoever has the greater (epoch, attach) is it.
+
+mod acks;
+mod adopt;
+mod agents;
+mod calls;
+mod follows;
+pub mod io;
+mod links;
+pub mod membership;
+mod news;
+mod siblings;
+pub mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use pams_shared::{
+    frame::{Member, Server},
+    id::{PeerId, ServerId},
+    moment::Moment,
+    status::Liveness,
+};
+
+pub(super) use self::adopt::Foreign;
+use self::{
+    acks::Acks,
+    calls::Calls,
+    follows::Follows,
+    io::{LinkId, SiblingOutput, Target},
+    links::Links,
+    membership::{Membership, MembershipConfig, State},
+};
+use super::{
+    PamsConfig,
+    share::{FollowerId, Share, ShareConfig},
+};
+
+/// Who this server is, and where it begins to look for the others.
+#[derive(Clone, Debug)]
+pub struct Myself {
+    pub member: Member,
+    /// Addresses of servers (`host:port`).
+    pub seeds: Vec<String>,
+    pub seed: [u8; 32],
+}
+
+impl Myself {
+    /// A server that knows of no other.
+    pub fn alone() -> Self {
+        let (name, region, software) = (String::new(), String::new(), String::new());
+        let id = ServerId::from_bytes([0; 16]);
+        let member = Member { id, generation: 1, name, addresses: Vec::new(), http: None, region, software };
+        Self { member, seeds: Vec::new(), seed: [0; 32] }
+    }
+}
+
+/// All in numbers; counters but for those that say otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Counts {
+    /// Servers that were found down.
+    pub downs: u64,
+    /// Peers that were taken over from another home.
+    pub taken_over: u64,
+    /// Peers that another home has taken over.
+    pub let_go: u64,
+    /// Batches that were acknowledged because a sibling held them.
+    pub acked_held: u64,
+    /// Batches that were acknowledged without a sibling, for there was none.
+    pub acked_alone: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Cluster {
+    pub me: Member,
+    seeds: Vec<String>,
+    membership: Membership,
+    pub share: Share,
+    links: Links,
+    calls: Calls,
+    follows: Follows,
+    /// Siblings' streams on which they follow: whose, and whether the next frame can be written.
+    followers: BTreeMap<FollowerId, Follower>,
+    acks: Acks,
+    /// Whose row is to be shared anew.
+    pub touched: BTreeSet<PeerId>,
+    /// Reports of this turn, to be acknowledged when their entries are numbered.
+    reported: Vec<(PeerId, u64)>,
+    /// What subscribers were told last of peers that are not ours.
+    told: BTreeMap<PeerId, (u64, u64, u64, Liveness)>,
+    /// When members were told to the disk last.
+    listed: Vec<Member>,
+    /// Servers as agents know them, and as they should.
+    known: agents::Known,
+    servers_due: Vec<Server>,
+    evacuation: Option<agents::Evacuation>,
+    counts: Counts,
+    /// Something happened that may change whom to call, or follow.
+    stirred: bool,
+    /// As [`Cluster::is_held`] said last.
+    held: bool,
+    stale_after: Duration,
+    orphan_gone: Duration,
+    out: Vec<SiblingOutput>,
+}
+
+#[derive(Debug)]
+struct Follower {
+    link: LinkId,
+    who: ServerId,
+    /// It follows what we own.
+    ours: bool,
+    idle: bool,
+}
+
+impl Cluster {
+    pub fn new(myself: Myself, config: &PamsConfig, now: Moment) -> Self {
+        let Myself { member, seeds, seed } = myself;
+        let share = ShareConfig { entries_max: config.entries_max, ..ShareConfig::default() };
+        Self {
+            membership: Membership::new(member.clone(), MembershipConfig::default(), seed, now),
+            share: Share::new(member.id, member.generation, share, now),
+            links: Links::default(),
+            calls: Calls::seeds(seeds.len(), now),
+            follows: Follows::default(),
+            followers: BTreeMap::new(),
+            acks: Acks::default(),
+            touched: BTreeSet::new(),
+            reported: Vec::new(),
+            told: BTreeMap::new(),
+            listed: Vec::new(),
+            known: agents::Known::default(),
+            servers_due: Vec::new(),
+            evacuation: None,
+            counts: Counts::default(),
+            stirred: true,
+            held: false,
+            stale_after: config.stale_after,
+            orphan_gone: config.orphan_gone,
+            out: Vec::new(),
+            seeds,
+            me: member,
+        }
+    }
+
+    /// We did not run for so long: the silence of the others says nothing.
+    pub fn stalled(&mut self, now: Moment, late: Duration) {
+        self.stirred = true;
+        self.membership.handle(now, membership::Input::Stalled { late });
+    }
+
+    pub fn took_over(&mut self) {
+        self.counts.taken_over += 1;
+    }
+
+    /// How a server stands; `None`: it is not known.
+    pub fn state(&self, server: ServerId) -> Option<State> {
+        self.membership.members().find(|seen| seen.member.id == server).map(|seen| seen.state)
+    }
+
+    /// Whether there is a sibling that holds, or is about to hold, what we own.
+    fn is_held(&self) -> bool {
+        self.followers.values().any(|f| f.ours && !matches!(self.state(f.who), Some(State::Down | State::Left)))
+    }
+
+    /// The sibling runs on our own host.
+    pub fn is_same_host(&self, server: ServerId) -> bool {
+        self.links.link_with(server).is_some_and(|link| link.same_host)
+    }
+
+    /// Whether the server is to be called, now that its time has come.
+    fn is_wanted(&self, target: Target, server: Option<ServerId>) -> bool {
+        let known = |server: ServerId| {
+            self.membership.members().any(|seen| seen.member.id == server && seen.state != State::Left)
+        };
+        match target {
+            Target::Server(server) => self.links.with(server).is_none(),
+            Target::Seed(_) => match server {
+                Some(server) => server != self.me.id && self.links.with(server).is_none() && !known(server),
+                None => true,
+            },
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Moment> {
+        let calls = self.calls.deadline(|target, server| self.is_wanted(target, server));
+        let parts = [self.membership.deadline(), self.share.deadline(), calls, self.acks.deadline()];
+        parts.into_iter().chain([self.follows.deadline(), self.agents_due()]).flatten().min()
+    }
+}

@@ -1,0 +1,196 @@
+//! Connections with other servers: called or answered, greeted, and then gossip, the streams on which we are followed, and the
+//! streams on which we follow. What is decided is the core's; here are the tasks that read and write.
+//!
+//! The loop sends gossip itself, for a datagram never waits. Of each stream on which a sibling follows one frame is on its way;
+//! the next is made when it is written, so that a slow sibling costs no memory.
+
+pub mod book;
+mod call;
+mod follow;
+mod greet;
+mod serve;
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use pams_shared::{
+    frame::{Deltas, Frame, Held, Member, close, wire},
+    socket::Socket,
+};
+use quinn::{ClientConfig, Connection, Endpoint, ServerConfig};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+pub use self::serve::answer;
+use super::{agents::Event, door::Door};
+use crate::core::{
+    cluster::io::{FollowId, LinkId, SiblingInput, SiblingOutput},
+    share::FollowerId,
+};
+
+/// What the connections with siblings have in common.
+#[derive(Debug)]
+pub struct Neighbours {
+    pub me: Member,
+    /// How to call them.
+    pub client: ClientConfig,
+    /// How to answer them.
+    pub server: Arc<ServerConfig>,
+    pub socket: Arc<Socket>,
+    /// Where known siblings call from: they are answered with windows for much data, which strangers do not get.
+    known: RwLock<HashSet<SocketAddr>>,
+    links: AtomicU64,
+    streams: AtomicU64,
+}
+
+impl Neighbours {
+    pub fn new(me: Member, client: ClientConfig, server: Arc<ServerConfig>, socket: Arc<Socket>) -> Self {
+        let (known, links, streams) = (RwLock::default(), AtomicU64::new(0), AtomicU64::new(0));
+        Self { me, client, server, socket, known, links, streams }
+    }
+
+    /// Whether a known sibling may call from there.
+    pub fn is_known(&self, from: SocketAddr) -> bool {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        self.known.read().unwrap_or_else(PoisonError::into_inner).contains(&from)
+    }
+
+    fn know(&self, members: &[Member]) {
+        let addresses = members.iter().flat_map(|member| member.addresses.iter().copied()).collect();
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    fn next_link(&self) -> LinkId {
+        LinkId(self.links.fetch_add(1, Relaxed))
+    }
+
+    fn next_stream(&self) -> FollowerId {
+        FollowerId(self.streams.fetch_add(1, Relaxed))
+    }
+}
+
+/// A sibling's stream as its task tells the loop of it: where to put what is to be written.
+pub type Feed = mpsc::Sender<Box<Deltas>>;
+
+/// The loop's end of all siblings.
+#[derive(Debug)]
+pub struct Siblings {
+    door: Arc<Door>,
+    endpoint: Endpoint,
+    links: HashMap<LinkId, Connection>,
+    feeds: HashMap<FollowerId, Feed>,
+    follows: HashMap<FollowId, watch::Sender<Held>>,
+    tasks: JoinSet<()>,
+}
+
+impl Siblings {
+    pub fn new(door: Arc<Door>, endpoint: Endpoint) -> Self {
+        let (links, feeds, follows) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { door, endpoint, links, feeds, follows, tasks: JoinSet::new() }
+    }
+
+    /// Waits for a task that ended by a bug; the others end unseen.
+    pub async fn panicked(&mut self) {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Err(error)) if error.is_panic() => return,
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    pub fn linked(&mut self, link: LinkId, connection: Connection) {
+        self.links.insert(link, connection);
+    }
+
+    pub fn followed(&mut self, stream: FollowerId, feed: Feed) {
+        self.feeds.insert(stream, feed);
+    }
+
+    /// Keeps the tables as long as what they hold; before the core hears of it.
+    pub fn saw(&mut self, input: &SiblingInput) {
+        match input {
+            SiblingInput::Unlinked { link } => {
+                self.links.remove(link);
+            }
+            SiblingInput::Unfollowed { stream } => {
+                self.feeds.remove(stream);
+            }
+            SiblingInput::FollowEnded { follow } => {
+                self.follows.remove(follow);
+            }
+            _ => {}
+        }
+    }
+
+    /// Does what the core asks for; what is not for siblings is given back.
+    pub fn act(&mut self, output: SiblingOutput) -> Option<SiblingOutput> {
+        match output {
+            SiblingOutput::Call { target, addresses } => {
+                let (door, endpoint) = (self.door.clone(), self.endpoint.clone());
+                self.tasks.spawn(async move { call::call(&door, &endpoint, target, &addresses).await });
+            }
+            SiblingOutput::Unlink { link, code } => {
+                if let Some(connection) = self.links.remove(&link) {
+                    connection.close(code.into(), said(code));
+                }
+            }
+            SiblingOutput::Gossip { link, bytes } => {
+                if let Some(connection) = self.links.get(&link) {
+                    // Lost, as any datagram may be.
+                    let _ = connection.send_datagram(wire::encode(&Frame::Gossip(bytes)).into());
+                }
+            }
+            SiblingOutput::Follow { link, follow, what } => {
+                let Some(connection) = self.links.get(&link).cloned() else { return None };
+                let (held, acks) = watch::channel(Held { generation: 0, upto: 0 });
+                self.follows.insert(follow, held);
+                let door = self.door.clone();
+                self.tasks.spawn(async move { follow::follow(&door, &connection, follow, what, acks).await });
+            }
+            SiblingOutput::Unfollow { follow } => {
+                self.follows.remove(&follow);
+            }
+            SiblingOutput::Held { follow, held } => {
+                if let Some(acks) = self.follows.get(&follow) {
+                    acks.send_replace(held);
+                }
+            }
+            SiblingOutput::Deltas { stream, deltas } => {
+                if let Some(feed) = self.feeds.get(&stream) {
+                    // There is room for the one that is on its way; a stream that has ended says so by itself.
+                    let _ = feed.try_send(deltas);
+                }
+            }
+            SiblingOutput::Members(members) => {
+                self.door.neighbours.know(&members);
+                return Some(SiblingOutput::Members(members));
+            }
+            other @ SiblingOutput::Banned { .. } => return Some(other),
+        }
+        None
+    }
+}
+
+/// What the other side reads beside the code.
+fn said(code: u32) -> &'static [u8] {
+    match code {
+        close::SUPERSEDED => b"another connection between us is kept",
+        close::PROTOCOL => b"what was asked for cannot be followed here",
+        _ => b"no room for another server",
+    }
+}
+
+/// Tells the loop; false when it has ended.
+async fn tell(door: &Door, input: SiblingInput) -> bool {
+    door.events.send(Event::Sibling(input)).await.is_ok()
+}
