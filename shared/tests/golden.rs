@@ -6,11 +6,12 @@ use std::{env, fmt::Write, fs, path::Path};
 
 use pams_shared::{
     frame::{
-        Entry, Frame, Hello, HelloAck, Issued, Join, News, Notify, NotifyAck, Ping, Pong, Profile, Refusal, Refused,
-        Rejected, Rejection, Report, ReportAck, Role, Roster, Rostered, STREAM_BYTES_MAX, SubscribeAck, Terms, View,
-        capability, wire,
+        Account, Check, Checked, Deltas, Entry, Finding, Follow, Frame, Held, Hello, HelloAck, Issued, Join, Lot,
+        Member, Move, News, Notify, NotifyAck, Packed, Ping, Pong, Probe, ProbeAck, Profile, Refusal, Refused,
+        Rejected, Rejection, Report, ReportAck, Role, Roster, Rostered, STREAM_BYTES_MAX, Server, Shared, SubscribeAck,
+        Terms, View, capability, wire,
     },
-    id::{Correlator, Order, PeerId},
+    id::{Correlator, Order, PeerId, ServerId},
     record::{Kind, Ledger, Outcome, Reason, Record, Stage, Stages},
     status::{Liveness, Presence, Status},
 };
@@ -70,6 +71,27 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("hello_takes_rosters", Frame::Hello(Hello { profile: Some(takes_rosters()), ..hello() })),
         ("roster", Frame::Roster(roster())),
         ("roster_empty", Frame::Roster(Roster::default())),
+        ("hello_member", Frame::Hello(hello_member())),
+        ("hello_ack_member", Frame::HelloAck(hello_ack_member())),
+        ("servers", Frame::Servers(servers())),
+        ("servers_empty", Frame::Servers(vec![])),
+        ("move", Frame::Move(Move { server: Some(ServerId(uuid(9))), detail: "this one is full".into() })),
+        ("move_to_any", Frame::Move(Move { server: None, detail: String::new() })),
+        ("check", Frame::Check(Check { correlator: correlator(1), peer: PeerId(uuid(2)), within_ms: 800 })),
+        ("checked", Frame::Checked(Checked { correlator: correlator(1), finding: finding() })),
+        ("checked_in_vain", Frame::Checked(Checked { correlator: correlator(1), finding: in_vain() })),
+        ("gossip", Frame::Gossip(b"swim".to_vec())),
+        ("follow", Frame::Follow(Follow { owner: ServerId(uuid(9)), generation: 4, from: 70 })),
+        ("follow_from_nothing", Frame::Follow(Follow { owner: ServerId(uuid(9)), generation: 0, from: 0 })),
+        ("deltas", Frame::Deltas(deltas())),
+        ("deltas_empty", Frame::Deltas(deltas_empty())),
+        ("held", Frame::Held(Held { generation: 4, upto: 77 })),
+        ("held_nothing", Frame::Held(Held { generation: 0, upto: 0 })),
+        ("probe", Frame::Probe(probe(1))),
+        ("probe_at_the_home", Frame::Probe(probe(0))),
+        ("probe_ack", Frame::ProbeAck(ProbeAck(Ok(vec![finding(), in_vain()])))),
+        ("probe_ack_empty", Frame::ProbeAck(ProbeAck(Ok(vec![])))),
+        ("probe_ack_rejected", Frame::ProbeAck(ProbeAck(Err(rejected())))),
         ("join", Frame::Join(join())),
         ("issued", Frame::Issued(issued())),
         ("refused", Frame::Refused(Refused { code: Refusal::TokenExpired, detail: "make a new token".into() })),
@@ -238,6 +260,122 @@ fn stalled() -> Report {
     records[0].outcome = Outcome::Unknown;
     records[0].reason = Some(Reason::Stalled);
     Report { batch: 19, records, ..Report::default() }
+}
+
+fn member() -> Member {
+    Member {
+        id: ServerId(uuid(9)),
+        generation: 4,
+        name: "pams-β".into(),
+        addresses: vec!["192.0.2.9:7420".parse().unwrap(), "[2001:db8::9]:7420".parse().unwrap()],
+        http: Some("192.0.2.9:7480".parse().unwrap()),
+        region: "eu-west".into(),
+        software: "pams-server/0.1.0".into(),
+    }
+}
+
+/// With nothing that may be left out.
+fn member_bare() -> Member {
+    let (name, region, software) = Default::default();
+    Member { id: ServerId(uuid(10)), generation: 1, name, addresses: vec![], http: None, region, software }
+}
+
+fn hello_member() -> Hello {
+    let software = "pams-server/0.1.0".into();
+    let capabilities = capability::SIBLINGS;
+    Hello { software, capabilities, attach: 0, profile: None, member: Some(member()), ..hello() }
+}
+
+fn hello_ack_member() -> HelloAck {
+    HelloAck { capabilities: capability::SIBLINGS, terms: None, member: Some(member_bare()), ..hello_ack(Ok(())) }
+}
+
+fn servers() -> Vec<Server> {
+    vec![Server { member: member(), load: 250 }, Server { member: member_bare(), load: 0 }]
+}
+
+fn finding() -> Finding {
+    let mut stages = Stages::default();
+    for (n, stage) in Stage::EXCHANGE.into_iter().enumerate() {
+        stages.set(stage, n as u64 * 1_000_000);
+    }
+    Finding {
+        by: uuid(9),
+        by_role: Role::Server,
+        outcome: Outcome::Good,
+        reason: None,
+        total_ns: Some(15_000_000),
+        stages,
+        status: Some(Status::Busy),
+    }
+}
+
+fn in_vain() -> Finding {
+    Finding {
+        by: uuid(2),
+        by_role: Role::Agent,
+        outcome: Outcome::Aborted,
+        reason: Some(Reason::NoAnswer),
+        total_ns: None,
+        stages: Stages::default(),
+        status: None,
+    }
+}
+
+fn probe(hops: u32) -> Probe {
+    Probe { peer: PeerId(uuid(2)), correlator: correlator(1), within_ms: 900, hops }
+}
+
+fn deltas() -> Deltas {
+    let shared = Shared {
+        peer: PeerId(uuid(2)),
+        generation: 4,
+        seq: 71,
+        epoch: 3,
+        attach: 2,
+        lot: Some(Packed::new(&lot())),
+        banned: false,
+    };
+    let older = Shared { generation: 2, seq: 900, lot: Some(Packed::new(&Lot::default())), ..shared.clone() };
+    let forgotten = Shared { seq: 72, lot: None, ..shared.clone() };
+    let banned = Shared { seq: 73, banned: true, ..forgotten.clone() };
+    Deltas {
+        owner: ServerId(uuid(9)),
+        generation: 4,
+        anew: true,
+        bulk: true,
+        bulk_end: true,
+        upto: 77,
+        entries: vec![shared, older, forgotten, banned],
+        digest: Some(0x0123_4567_89ab_cdef),
+    }
+}
+
+fn deltas_empty() -> Deltas {
+    let (anew, bulk, bulk_end) = Default::default();
+    Deltas { owner: ServerId(uuid(9)), generation: 4, anew, bulk, bulk_end, upto: 0, entries: vec![], digest: None }
+}
+
+fn lot() -> Lot {
+    let metrics = Some("192.0.2.1:7481".parse().unwrap());
+    let reported =
+        Ledger { opened: 21, good: 6, aborted: 5, failed: 4, unknown: 3, in_flight: 3, late: 2, duplicate: 1 };
+    let booked = Ledger { opened: 31, good: 13, unknown: 6, ..reported };
+    Lot {
+        profile: Profile { metrics, ..takes_rosters() },
+        presence: Some(presence()),
+        said: true,
+        liveness: Liveness::Live,
+        since_ms: 1_700_000_000_003,
+        observed: Some("[2001:db8::2]:7100".parse().unwrap()),
+        applied: 16,
+        shed: 8,
+        accounts: vec![
+            Account { kind: Kind::Ping, reported, booked, owed: 3 },
+            Account { kind: Kind::parse("chess.move").unwrap(), reported, booked: reported, owed: 0 },
+        ],
+        pid: "dc-1".into(),
+    }
 }
 
 fn join() -> Join {

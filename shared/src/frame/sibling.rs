@@ -16,7 +16,7 @@ use crate::{
 pub const SWIM_BYTES_MAX: usize = 1_100;
 /// Entries in one [`Deltas`], though their bytes may fill a frame before.
 pub const DELTAS_MAX: usize = 400;
-/// Longest [`Lot`]: of one that is within all other bounds, some bytes of accounts have to be left out.
+/// Longest [`Lot`], in bytes: one that has everything at its bound fits.
 pub const LOT_BYTES_MAX: usize = 16 * 1024;
 /// Servers that an agent is told of.
 pub const SERVERS_MAX: usize = 64;
@@ -91,7 +91,7 @@ pub struct Shared {
     pub attach: u64,
     /// `None`: forgotten.
     pub lot: Option<Packed>,
-    /// Forgotten by an operator's will.
+    /// Forgotten by an operator's will; never with a lot.
     pub banned: bool,
 }
 
@@ -100,11 +100,15 @@ pub struct Shared {
 pub struct Packed(Box<[u8]>);
 
 impl Packed {
+    /// Reads as `lot`, if that is within bounds; without the accounts that [`wire::encode_lot`] leaves out.
     pub fn new(lot: &Lot) -> Self {
         Self(wire::encode_lot(lot).into())
     }
 
     /// Bytes of a stranger.
+    ///
+    /// # Errors
+    /// As [`wire::decode_lot`].
     pub fn read(bytes: &[u8]) -> Result<Self, FrameError> {
         wire::decode_lot(bytes)?;
         Ok(Self(bytes.into()))
@@ -116,7 +120,7 @@ impl Packed {
 
     /// What they say.
     pub fn lot(&self) -> Lot {
-        // Read before they were packed, so that there is nothing to go wrong.
+        // Read or written by the same code before, so that there is nothing to go wrong.
         wire::decode_lot(&self.0).unwrap_or_default()
     }
 }
@@ -144,7 +148,7 @@ pub struct Lot {
     pub applied: u64,
     /// Records that its backlog shed in this epoch.
     pub shed: u64,
-    /// One a kind.
+    /// At most [`super::KINDS_MAX`], one a kind.
     pub accounts: Vec<Account>,
     /// Label of the group of near peers that it is in (RFC 7285); empty: none.
     pub pid: String,
@@ -173,9 +177,9 @@ pub struct Account {
     pub kind: Kind,
     /// As the epoch reported it.
     pub reported: Ledger,
-    /// Over all its epochs.
+    /// Over all its epochs; no fewer opened than `reported`.
     pub booked: Ledger,
-    /// Booked as unknown in this epoch and not yet reported closed.
+    /// Booked as unknown in this epoch and not yet reported closed: at most `booked.unknown`.
     pub owed: u64,
 }
 

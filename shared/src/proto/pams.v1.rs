@@ -691,7 +691,8 @@ pub struct Follow {
     /// All up to it are held.
     #[prost(uint64, tag = "3")]
     pub from: u64,
-    /// Only peers of these overlays, nested ones included; none: all. Not used yet: a server may send more than was asked.
+    /// Only peers of these overlays, nested ones included; at most 16; none: all. Not used yet: a server may send more than was
+    /// asked.
     #[prost(string, repeated, tag = "4")]
     pub overlays: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Only peers of this region; empty: all. As `overlays`.
@@ -746,13 +747,14 @@ pub struct Shared {
     /// A Lot; a sender hands on the very bytes that it was given. Empty: the peer was forgotten.
     #[prost(bytes = "bytes", tag = "5")]
     pub lot: ::prost::bytes::Bytes,
-    /// Forgotten by an operator's will: its certificate is not welcome any more.
+    /// Forgotten by an operator's will: its certificate is not welcome any more. Only without a lot.
     #[prost(bool, tag = "6")]
     pub banned: bool,
     /// In which of its owner's generations it was written, if not in that of the stream; an older one. 0: in that.
     #[prost(uint64, tag = "7")]
     pub generation: u64,
 }
+/// At most 16,384 bytes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Lot {
     #[prost(message, optional, tag = "1")]
@@ -790,10 +792,10 @@ pub struct Account {
     /// As the epoch reported it.
     #[prost(message, optional, tag = "1")]
     pub reported: ::core::option::Option<Totals>,
-    /// Over all its epochs: what is shown. Absent: the same.
+    /// Over all its epochs: what is shown, and no fewer opened than reported. Absent: the same. Its kind is left out.
     #[prost(message, optional, tag = "2")]
     pub booked: ::core::option::Option<Totals>,
-    /// Booked as unknown in this epoch and not yet reported closed.
+    /// Booked as unknown in this epoch and not yet reported closed: at most what is booked as unknown.
     #[prost(uint64, tag = "3")]
     pub owed: u64,
 }

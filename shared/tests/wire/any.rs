@@ -15,6 +15,8 @@ use pams_shared::{
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use uuid::Uuid;
 
+use crate::any_sibling::{any_member, any_of_siblings};
+
 pub(crate) const REJECTIONS: [Rejection; 7] = [
     Rejection::Role,
     Rejection::Key,
@@ -40,6 +42,11 @@ pub(crate) const REFUSALS: [Refusal; 11] = [
 ];
 
 pub(crate) fn any_frame() -> impl Strategy<Value = Frame> {
+    prop_oneof![2 => any_first(), 1 => any_of_siblings()]
+}
+
+/// Of peers and homes.
+fn any_first() -> impl Strategy<Value = Frame> {
     let der = || vec(any::<u8>(), 1..64);
     prop_oneof![
         any_short().prop_map(|correlator| Frame::Ping(Ping { correlator })),
@@ -71,19 +78,19 @@ pub(crate) fn any_frame() -> impl Strategy<Value = Frame> {
     ]
 }
 
-fn any_text() -> impl Strategy<Value = String> {
+pub(crate) fn any_text() -> impl Strategy<Value = String> {
     "[ -~äöü☃]{0,16}"
 }
 
-fn any_peer() -> impl Strategy<Value = PeerId> {
+pub(crate) fn any_peer() -> impl Strategy<Value = PeerId> {
     any::<[u8; 16]>().prop_map(PeerId::from_bytes)
 }
 
-fn any_short() -> impl Strategy<Value = Correlator> {
+pub(crate) fn any_short() -> impl Strategy<Value = Correlator> {
     any::<[u8; 16]>().prop_map(Correlator::of_uuid)
 }
 
-fn any_address() -> impl Strategy<Value = SocketAddr> {
+pub(crate) fn any_address() -> impl Strategy<Value = SocketAddr> {
     any::<SocketAddr>().prop_map(|mut a| {
         // The text of an address has no flow label.
         if let SocketAddr::V6(a) = &mut a {
@@ -93,7 +100,7 @@ fn any_address() -> impl Strategy<Value = SocketAddr> {
     })
 }
 
-fn any_status() -> impl Strategy<Value = Status> {
+pub(crate) fn any_status() -> impl Strategy<Value = Status> {
     select(&Status::ALL[..])
 }
 
@@ -102,7 +109,7 @@ fn any_pong() -> impl Strategy<Value = Pong> {
         .prop_map(|(correlator, status, hold_ns, version)| Pong { correlator, status, hold_ns, version })
 }
 
-fn any_profile() -> impl Strategy<Value = Profile> {
+pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
     let applications = vec(any::<[u8; 16]>().prop_map(Uuid::from_bytes), 0..3);
     let lists = (vec(any_address(), 0..3), vec("[a-z/]{1,8}", 0..3), applications);
     let metrics = option::of(any_address().prop_filter("a port", |a| a.port() != 0));
@@ -120,30 +127,34 @@ fn any_profile() -> impl Strategy<Value = Profile> {
     )
 }
 
+pub(crate) fn any_rejected() -> impl Strategy<Value = Rejected> {
+    (select(&REJECTIONS[..]), any_text()).prop_map(|(code, detail)| Rejected { code, detail })
+}
+
 fn any_hello() -> impl Strategy<Value = Hello> {
-    (any_text(), any::<[u64; 4]>(), option::of(any_profile())).prop_map(
-        |(software, [epoch, capabilities, wall_ms, attach], profile)| Hello {
+    (any_text(), any::<[u64; 4]>(), option::of(any_profile()), option::of(any_member())).prop_map(
+        |(software, [epoch, capabilities, wall_ms, attach], profile, member)| Hello {
             software,
             epoch,
             capabilities,
             wall_ms,
             attach,
             profile,
-            member: None,
+            member,
         },
     )
 }
 
 fn any_hello_ack() -> impl Strategy<Value = HelloAck> {
-    let rejected = (select(&REJECTIONS[..]), any_text()).prop_map(|(code, detail)| Rejected { code, detail });
-    let verdict = option::of(rejected).prop_map(|r| r.map_or(Ok(()), Err));
+    let verdict = option::of(any_rejected()).prop_map(|r| r.map_or(Ok(()), Err));
     let terms = any::<[u64; 3]>().prop_map(|[pace_ms, gone_after_ms, applied_batch]| Terms {
         pace_ms,
         gone_after_ms,
         applied_batch,
     });
-    (any_text(), any::<[u64; 3]>(), option::of(any_address()), verdict, option::of(terms)).prop_map(
-        |(software, [epoch, capabilities, wall_ms], observed, verdict, terms)| HelloAck {
+    let parts = (option::of(any_address()), verdict, option::of(terms), option::of(any_member()));
+    (any_text(), any::<[u64; 3]>(), parts).prop_map(
+        |(software, [epoch, capabilities, wall_ms], (observed, verdict, terms, member))| HelloAck {
             software,
             epoch,
             capabilities,
@@ -151,12 +162,12 @@ fn any_hello_ack() -> impl Strategy<Value = HelloAck> {
             observed,
             verdict,
             terms,
-            member: None,
+            member,
         },
     )
 }
 
-fn any_presence() -> impl Strategy<Value = Presence> {
+pub(crate) fn any_presence() -> impl Strategy<Value = Presence> {
     (any_status(), option::of("[ -~ü]{1,16}"), any::<[u64; 2]>())
         .prop_map(|(status, note, [since_ms, version])| Presence { status, note, since_ms, version })
 }
@@ -185,16 +196,15 @@ fn any_news() -> impl Strategy<Value = News> {
 }
 
 fn any_subscribe_ack() -> impl Strategy<Value = SubscribeAck> {
-    let rejected = (select(&REJECTIONS[..]), any_text()).prop_map(|(code, detail)| Rejected { code, detail });
-    prop_oneof![option::of(any_news()).prop_map(Ok), rejected.prop_map(Err)].prop_map(SubscribeAck)
+    prop_oneof![option::of(any_news()).prop_map(Ok), any_rejected().prop_map(Err)].prop_map(SubscribeAck)
 }
 
-fn any_kind() -> impl Strategy<Value = Kind> {
+pub(crate) fn any_kind() -> impl Strategy<Value = Kind> {
     let other = "[a-z0-9._-]{1,9}".prop_map(|name| Kind::parse(&name).expect("the name of a kind"));
     prop_oneof![select(&Kind::BUILT_IN[..]), other]
 }
 
-fn any_ledger() -> impl Strategy<Value = Ledger> {
+pub(crate) fn any_ledger() -> impl Strategy<Value = Ledger> {
     std::array::from_fn::<_, 7, _>(|_| 0..1_u64 << 40).prop_map(
         |[good, aborted, failed, unknown, in_flight, late, duplicate]| {
             let opened = good + aborted + failed + unknown + in_flight;
@@ -218,35 +228,53 @@ fn any_view() -> impl Strategy<Value = View> {
     )
 }
 
+pub(crate) fn any_end() -> impl Strategy<Value = (Outcome, Option<Reason>)> {
+    prop_oneof![
+        select(&Outcome::ALL[..]).prop_map(|outcome| (outcome, None)),
+        select(&Reason::ALL[..]).prop_map(|reason| (reason.outcome(), Some(reason))),
+    ]
+}
+
+/// Each of these stages, or not.
+pub(crate) fn any_stages(of: &'static [Stage]) -> impl Strategy<Value = Stages> {
+    vec(option::of(any::<u64>()), of.len()).prop_map(move |measured| {
+        let mut stages = Stages::default();
+        for (stage, ns) in of.iter().zip(measured) {
+            ns.into_iter().for_each(|ns| stages.set(*stage, ns));
+        }
+        stages
+    })
+}
+
 fn any_record() -> impl Strategy<Value = Record> {
     let correlator =
         prop_oneof![any_short(), any::<([u8; 16], [u8; 8])>().prop_map(|(trace, span)| Correlator { trace, span }),];
-    let end = prop_oneof![
-        select(&Outcome::ALL[..]).prop_map(|outcome| (outcome, None)),
-        select(&Reason::ALL[..]).prop_map(|reason| (reason.outcome(), Some(reason))),
-    ];
-    let stages = vec(option::of(any::<u64>()), 6).prop_map(|ns| {
-        let mut stages = Stages::default();
-        Stage::ALL.into_iter().zip(ns).for_each(|(stage, ns)| ns.into_iter().for_each(|ns| stages.set(stage, ns)));
-        stages
-    });
     let times = (any::<u64>(), option::of(any::<u64>()), option::of(any::<u64>()));
-    (any_kind(), any::<[u8; 16]>(), correlator, end, stages, option::of(any_status()), times).prop_map(
-        |(kind, target, correlator, (outcome, reason), stages, target_status, (opened_ms, total_ns, path_rtt_ns))| {
-            Record {
+    (any_kind(), any::<[u8; 16]>(), correlator, any_end(), any_stages(&Stage::ALL), option::of(any_status()), times)
+        .prop_map(
+            |(
                 kind,
-                target: Uuid::from_bytes(target),
+                target,
                 correlator,
-                outcome,
-                reason,
-                opened_ms,
-                total_ns,
+                (outcome, reason),
                 stages,
                 target_status,
-                path_rtt_ns,
-            }
-        },
-    )
+                (opened_ms, total_ns, path_rtt_ns),
+            )| {
+                Record {
+                    kind,
+                    target: Uuid::from_bytes(target),
+                    correlator,
+                    outcome,
+                    reason,
+                    opened_ms,
+                    total_ns,
+                    stages,
+                    target_status,
+                    path_rtt_ns,
+                }
+            },
+        )
 }
 
 fn any_report() -> impl Strategy<Value = Report> {
@@ -270,10 +298,13 @@ fn any_rostered() -> impl Strategy<Value = Rostered> {
     })
 }
 
+pub(crate) fn any_role() -> impl Strategy<Value = Role> {
+    select(&[Role::Agent, Role::Server][..])
+}
+
 fn any_join() -> impl Strategy<Value = Join> {
-    let role = select(&[Role::Agent, Role::Server][..]);
     let bytes = || vec(any::<u8>(), 1..64);
-    ("[a-z0-9]{1,16}", bytes(), any::<[u8; 16]>(), bytes(), role, any_text(), any::<u64>()).prop_map(
+    ("[a-z0-9]{1,16}", bytes(), any::<[u8; 16]>(), bytes(), any_role(), any_text(), any::<u64>()).prop_map(
         |(token_id, secret, id, csr, role, name, wall_ms)| Join {
             token_id,
             secret,

@@ -288,6 +288,6 @@ fn no_secret_is_shown() {
     assert!(shown.contains("t1") && !shown.contains("0123") && !shown.contains("48, 49"), "{shown}");
 }
 
-fn bytes_of(body: Body) -> Vec<u8> {
+pub(crate) fn bytes_of(body: Body) -> Vec<u8> {
     proto::Frame { body: Some(body) }.encode_to_vec()
 }

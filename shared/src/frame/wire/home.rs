@@ -105,13 +105,18 @@ impl Ids {
     }
 }
 
-fn kind(name: &str, field: &'static str) -> Result<Kind, FrameError> {
+pub(super) fn kind(name: &str, field: &'static str) -> Result<Kind, FrameError> {
     Kind::parse(name).ok_or(invalid(field, "not 1 to 64 of a-z 0-9 . _ -"))
 }
 
 pub(super) fn encode_totals(kind: &Kind, l: &Ledger) -> proto::Totals {
+    proto::Totals { kind: kind.to_string(), ..encode_ledger(l) }
+}
+
+/// Without its kind.
+pub(super) fn encode_ledger(l: &Ledger) -> proto::Totals {
     proto::Totals {
-        kind: kind.to_string(),
+        kind: String::new(),
         opened: l.opened,
         good: l.good,
         aborted: l.aborted,
@@ -122,8 +127,13 @@ pub(super) fn encode_totals(kind: &Kind, l: &Ledger) -> proto::Totals {
     }
 }
 
+fn totals(t: &proto::Totals) -> Result<(Kind, Ledger), FrameError> {
+    let ledger = ledger(t)?;
+    Ok((kind(&t.kind, "totals.kind")?, ledger))
+}
+
 /// In flight is what the ended ones leave of the opened.
-pub(super) fn totals(t: &proto::Totals) -> Result<(Kind, Ledger), FrameError> {
+pub(super) fn ledger(t: &proto::Totals) -> Result<Ledger, FrameError> {
     let &proto::Totals { opened, good, aborted, failed, unknown, late, duplicate, .. } = t;
     if [opened, good, aborted, failed, unknown, late, duplicate].into_iter().any(|n| n > TOTAL_MAX) {
         return Err(invalid("totals", "over 2^44"));
@@ -131,7 +141,7 @@ pub(super) fn totals(t: &proto::Totals) -> Result<(Kind, Ledger), FrameError> {
     let in_flight = opened
         .checked_sub(good + aborted + failed + unknown)
         .ok_or(invalid("totals.opened", "fewer than have ended"))?;
-    Ok((kind(&t.kind, "totals.kind")?, Ledger { opened, good, aborted, failed, unknown, in_flight, late, duplicate }))
+    Ok(Ledger { opened, good, aborted, failed, unknown, in_flight, late, duplicate })
 }
 
 fn encode_view(v: &View, ids: &mut Ids) -> proto::View {
@@ -182,7 +192,7 @@ fn encode_record(r: &Record, kind: usize, ids: &mut Ids) -> proto::Record {
 fn record(r: &proto::Record, kinds: &[Kind]) -> Result<Record, FrameError> {
     let kind =
         usize::try_from(r.kind).ok().and_then(|k| kinds.get(k)).ok_or(invalid("record.kind", "not in report.kinds"))?;
-    let (outcome, reason) = end(r.outcome, r.reason)?;
+    let (outcome, reason) = end((r.outcome, "record.outcome"), (r.reason, "record.reason"))?;
     Ok(Record {
         kind: kind.clone(),
         target: Uuid::from_bytes(id(&r.target, "record.target")?),
@@ -223,11 +233,14 @@ fn correlator(bytes: &[u8]) -> Result<Correlator, FrameError> {
     Ok(correlator)
 }
 
-/// How a record ended, and why. An outcome of a newer version becomes unknown, without a reason: what it means to us;
-/// a reason of a newer version counts as none.
-pub(super) fn end(outcome: i32, reason: i32) -> Result<(Outcome, Option<Reason>), FrameError> {
+/// How a transaction ended, and why, each with the name of its field. An outcome of a newer version becomes unknown, without
+/// a reason: what it means to us; a reason of a newer version counts as none.
+pub(super) fn end(
+    (outcome, of_outcome): (i32, &'static str),
+    (reason, of_reason): (i32, &'static str),
+) -> Result<(Outcome, Option<Reason>), FrameError> {
     let outcome = match proto::Outcome::try_from(outcome) {
-        Ok(proto::Outcome::Unspecified) => return Err(invalid("record.outcome", "missing")),
+        Ok(proto::Outcome::Unspecified) => return Err(invalid(of_outcome, "missing")),
         Ok(proto::Outcome::Good) => Outcome::Good,
         Ok(proto::Outcome::Aborted) => Outcome::Aborted,
         Ok(proto::Outcome::Failed) => Outcome::Failed,
@@ -235,7 +248,7 @@ pub(super) fn end(outcome: i32, reason: i32) -> Result<(Outcome, Option<Reason>)
         Err(_) => return Ok((Outcome::Unknown, None)),
     };
     match known_reason(reason) {
-        Some(reason) if reason.outcome() != outcome => Err(invalid("record.reason", "belongs to another outcome")),
+        Some(reason) if reason.outcome() != outcome => Err(invalid(of_reason, "belongs to another outcome")),
         reason => Ok((outcome, reason)),
     }
 }

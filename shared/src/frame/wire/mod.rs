@@ -132,7 +132,10 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Frame, FrameError> {
         tag::CHECK => Frame::Check(proto::Check::decode(body)?.try_into()?),
         tag::CHECKED => Frame::Checked(proto::Checked::decode(body)?.try_into()?),
         tag::GOSSIP => Frame::Gossip(sibling::gossip(&proto::Gossip::decode(body)?)?),
-        tag::FOLLOW => Frame::Follow(proto::Follow::decode(body)?.try_into()?),
+        tag::FOLLOW => {
+            sibling::count_follow(body)?;
+            Frame::Follow(proto::Follow::decode(body)?.try_into()?)
+        }
         tag::DELTAS => {
             sibling::count_deltas(body)?;
             // Its many lots point into one copy.

@@ -12,21 +12,27 @@ use super::{
 use crate::{
     frame::{
         ADDRESSES_MAX, Account, Check, Checked, DELTAS_MAX, DETAIL_BYTES_MAX, Deltas, FINDINGS_MAX, Finding, Follow,
-        HOPS_MAX, Held, KINDS_MAX, LOT_BYTES_MAX, Lot, Member, Move, NAME_BYTES_MAX, PID_BYTES_MAX, Packed, Probe,
-        ProbeAck, REGION_BYTES_MAX, Rejected, SERVERS_MAX, SOFTWARE_BYTES_MAX, SWIM_BYTES_MAX, Server, Shared,
+        HOPS_MAX, Held, KINDS_MAX, LOT_BYTES_MAX, Lot, Member, Move, NAME_BYTES_MAX, OVERLAYS_MAX, PID_BYTES_MAX,
+        Packed, Probe, ProbeAck, REGION_BYTES_MAX, Rejected, Role, SERVERS_MAX, SOFTWARE_BYTES_MAX, SWIM_BYTES_MAX,
+        Server, Shared,
     },
     id::{Correlator, PeerId, ServerId},
     proto,
-    record::{Stage, Stages},
+    record::{Ledger, Stage, Stages},
     status::Liveness,
 };
 
-/// Refuses lists that are too long before they are decoded.
+/// Refuses lists that are too long before they are decoded, though this one is not looked at yet.
+pub(super) fn count_follow(follow: &[u8]) -> Result<(), FrameError> {
+    field::count(follow, &[(4, OVERLAYS_MAX, "follow.overlays")])
+}
+
+/// As [`count_follow`]; the lists of a lot are counted when it is read.
 pub(super) fn count_deltas(deltas: &[u8]) -> Result<(), FrameError> {
     field::count(deltas, &[(7, DELTAS_MAX, "deltas.entries")])
 }
 
-/// As [`count_deltas`].
+/// As [`count_follow`].
 pub(super) fn count_servers(servers: &[u8]) -> Result<(), FrameError> {
     field::count(servers, &[(1, SERVERS_MAX, "servers.servers")])?;
     for server in field::fields(servers) {
@@ -38,21 +44,21 @@ pub(super) fn count_servers(servers: &[u8]) -> Result<(), FrameError> {
     Ok(())
 }
 
-/// As [`count_deltas`], of the member inside a message.
+/// As [`count_follow`], of the member inside a message.
 pub(super) fn count_member(message: &[u8], tag: u32, name: &'static str) -> Result<(), FrameError> {
     let bounds = [(4, ADDRESSES_MAX, "member.addresses")];
     field::only(message, tag, name)?.map_or(Ok(()), |member| field::count(member, &bounds))
 }
 
+/// As [`count_follow`].
 pub(super) fn count_probe_ack(ack: &[u8]) -> Result<(), FrameError> {
     field::count(ack, &[(1, FINDINGS_MAX, "probe_ack.findings")])
 }
 
-/// The bytes of a lot within [`LOT_BYTES_MAX`]: accounts at the end that do not fit are left out.
+/// The bytes of a lot. Accounts that no reader takes are left out: what an agent that counts nonsense has brought its home to
+/// book, epoch after epoch, must not make siblings refuse all that the home says.
 pub fn encode_lot(lot: &Lot) -> Vec<u8> {
-    let mut message = proto::Lot::from(lot);
-    while message.encoded_len() > LOT_BYTES_MAX && message.accounts.pop().is_some() {}
-    message.encode_to_vec()
+    proto::Lot::from(lot).encode_to_vec()
 }
 
 /// Reads a lot from bytes of a stranger.
@@ -189,6 +195,9 @@ fn read_shared(s: &proto::Shared, stream: u64) -> Result<Shared, FrameError> {
     if s.generation > stream {
         return Err(invalid("shared.generation", "newer than the stream's"));
     }
+    if s.banned && !s.lot.is_empty() {
+        return Err(invalid("shared.banned", "with a lot"));
+    }
     Ok(Shared {
         peer: PeerId::from_bytes(id(&s.peer, "shared.peer")?),
         generation: if s.generation == 0 { stream } else { s.generation },
@@ -223,7 +232,7 @@ impl From<&Lot> for proto::Lot {
             observed: l.observed.map(|a| a.to_string()).unwrap_or_default(),
             applied: l.applied,
             shed: l.shed,
-            accounts: l.accounts.iter().map(Into::into).collect(),
+            accounts: l.accounts.iter().map(proto::Account::from).filter(|a| ledgers(a).is_ok()).collect(),
             pid: l.pid.clone(),
         }
     }
@@ -246,15 +255,27 @@ impl TryFrom<proto::Lot> for Lot {
             observed: observed(&l.observed, "lot.observed")?,
             applied: l.applied,
             shed: l.shed,
-            accounts: l.accounts.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            accounts: accounts(&l.accounts)?,
             pid: text(l.pid, PID_BYTES_MAX, "lot.pid")?,
         })
     }
 }
 
+fn accounts(list: &[proto::Account]) -> Result<Vec<Account>, FrameError> {
+    let mut accounts: Vec<Account> = Vec::with_capacity(list.len());
+    for account in list {
+        let account = Account::try_from(account)?;
+        if accounts.iter().any(|a| a.kind == account.kind) {
+            return Err(invalid("lot.accounts", "a kind given twice"));
+        }
+        accounts.push(account);
+    }
+    Ok(accounts)
+}
+
 impl From<&Account> for proto::Account {
     fn from(a: &Account) -> Self {
-        let booked = (a.booked != a.reported).then(|| home::encode_totals(&a.kind, &a.booked));
+        let booked = (a.booked != a.reported).then(|| home::encode_ledger(&a.booked));
         Self { reported: Some(home::encode_totals(&a.kind, &a.reported)), booked, owed: a.owed }
     }
 }
@@ -263,16 +284,27 @@ impl TryFrom<&proto::Account> for Account {
     type Error = FrameError;
 
     fn try_from(a: &proto::Account) -> Result<Self, FrameError> {
-        let (kind, reported) = home::totals(a.reported.as_ref().ok_or(invalid("account.reported", "missing"))?)?;
-        let booked = match &a.booked {
-            None => reported,
-            Some(booked) => match home::totals(booked)? {
-                (of, booked) if of == kind => booked,
-                _ => return Err(invalid("account.booked", "of another kind")),
-            },
-        };
-        Ok(Self { kind, reported, booked, owed: a.owed })
+        let (kind, reported, booked) = ledgers(a)?;
+        Ok(Self { kind: home::kind(kind, "totals.kind")?, reported, booked, owed: a.owed })
     }
+}
+
+/// What an account counts, by the name of its kind: what is reported, and what is booked.
+fn ledgers(a: &proto::Account) -> Result<(&str, Ledger, Ledger), FrameError> {
+    let totals = a.reported.as_ref().ok_or(invalid("account.reported", "missing"))?;
+    let reported = home::ledger(totals)?;
+    let booked = match &a.booked {
+        None => reported,
+        Some(booked) if booked.kind.is_empty() => home::ledger(booked)?,
+        Some(_) => return Err(invalid("account.booked", "names a kind")),
+    };
+    if booked.opened < reported.opened {
+        return Err(invalid("account.booked", "fewer than are reported"));
+    }
+    if a.owed > booked.unknown {
+        return Err(invalid("account.owed", "more than is booked as unknown"));
+    }
+    Ok((&totals.kind, reported, booked))
 }
 
 pub(super) fn servers(s: proto::Servers) -> Result<Vec<Server>, FrameError> {
@@ -377,7 +409,7 @@ impl TryFrom<&proto::Finding> for Finding {
     type Error = FrameError;
 
     fn try_from(f: &proto::Finding) -> Result<Self, FrameError> {
-        let (outcome, reason) = home::end(f.outcome, f.reason)?;
+        let (outcome, reason) = home::end((f.outcome, "finding.outcome"), (f.reason, "finding.reason"))?;
         let mut stages = Stages::default();
         for (stage, ns) in [
             (Stage::Queued, f.queued_ns),
@@ -391,7 +423,7 @@ impl TryFrom<&proto::Finding> for Finding {
         }
         Ok(Self {
             by: uuid::Uuid::from_bytes(id(&f.by, "finding.by")?),
-            by_role: join::role(f.by_role, "finding.by_role")?,
+            by_role: by_role(f.by_role)?,
             outcome,
             reason,
             total_ns: f.total_ns,
@@ -399,6 +431,11 @@ impl TryFrom<&proto::Finding> for Finding {
             status: known_status(f.status),
         })
     }
+}
+
+/// A role of a newer version becomes agent: a witness, whose word counts least.
+fn by_role(n: i32) -> Result<Role, FrameError> {
+    if proto::Role::try_from(n).is_err() { Ok(Role::Agent) } else { join::role(n, "finding.by_role") }
 }
 
 impl From<&Check> for proto::Check {
