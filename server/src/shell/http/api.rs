@@ -264,7 +264,10 @@ pub async fn ledger(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> A
 /// Answers when it has begun. Only on the admin socket.
 #[utoipa::path(post, path = "/admin/v1/drain", tag = "admin",
     responses((status = 202, description = "It has begun", body = Draining), (status = 400, description = "The query cannot be used")))]
-pub async fn drain(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Result<(StatusCode, Json<Draining>), Refusal> {
+pub async fn drain(
+    State(sources): State<Arc<Sources>>,
+    _: Asked<Nothing>,
+) -> Result<(StatusCode, Json<Draining>), Refusal> {
     let sessions = sources.handle.look(|pams, now| pams.summary(now).sessions).await?;
     sources.handle.drain().await?;
     Ok((StatusCode::ACCEPTED, Json(Draining { sessions })))

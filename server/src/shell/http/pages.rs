@@ -22,6 +22,7 @@ use std::{
 };
 
 use axum::{
+    Json,
     body::{Body, Bytes},
     extract::State,
     http::header::CONTENT_TYPE,
@@ -32,7 +33,10 @@ use pams_shared::{id::PeerId, serve::Refusal};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Sources, api::Asked};
+use super::{
+    Sources,
+    api::{Asked, Nothing},
+};
 use crate::{
     core::{Pams, view::SdTarget},
     shell::handle::Ended,
@@ -64,7 +68,10 @@ pub async fn sd(State(sources): State<Arc<Sources>>, Asked(query): Asked<SdQuery
 /// As HTTP service discovery asks: every server of the cluster whose HTTP can be reached from this host.
 #[utoipa::path(get, path = "/api/v1/sd/servers", tag = "operation",
     responses((status = 200, description = "Targets", body = Vec<SdTarget>), (status = 400, description = "The query cannot be used")))]
-pub async fn sd_servers(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Result<Json<Vec<SdTarget>>, Refusal> {
+pub async fn sd_servers(
+    State(sources): State<Arc<Sources>>,
+    _: Asked<Nothing>,
+) -> Result<Json<Vec<SdTarget>>, Refusal> {
     Ok(Json(sources.handle.look(|pams, now| pams.sd_servers(now)).await?))
 }
 
