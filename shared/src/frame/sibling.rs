@@ -123,6 +123,11 @@ impl Packed {
         // Read or written by the same code before, so that there is nothing to go wrong.
         wire::decode_lot(&self.0).unwrap_or_default()
     }
+
+    /// As in [`Packed::lot`], for a fraction of the work.
+    pub fn liveness(&self) -> Liveness {
+        wire::lot_liveness(&self.0).unwrap_or(Lot::default().liveness)
+    }
 }
 
 impl std::fmt::Debug for Packed {

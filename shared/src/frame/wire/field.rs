@@ -18,6 +18,8 @@ pub(super) struct Field<'a> {
     pub(super) tag: u32,
     /// What stands behind its length; `None` if it is a number.
     bytes: Option<&'a [u8]>,
+    /// The number, if it is a varint; else 0.
+    pub(super) number: u64,
 }
 
 impl<'a> Field<'a> {
@@ -46,8 +48,12 @@ fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, FrameError> {
     let key = varint(rest)?;
     let tag =
         u32::try_from(key >> 3).ok().filter(|t| (1..1 << 29).contains(t)).ok_or_else(|| malformed("no such tag"))?;
+    let mut number = 0;
     let bytes = match key & 7 {
-        0 => varint(rest).map(|_| None)?,
+        0 => {
+            number = varint(rest)?;
+            None
+        }
         1 => take(rest, 8).map(|_| None)?,
         2 => {
             let length = varint(rest)?;
@@ -56,7 +62,7 @@ fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, FrameError> {
         5 => take(rest, 4).map(|_| None)?,
         _ => return Err(malformed("a wire type that proto3 does not have")),
     };
-    Ok(Field { tag, bytes })
+    Ok(Field { tag, bytes, number })
 }
 
 fn varint(rest: &mut &[u8]) -> Result<u64, FrameError> {

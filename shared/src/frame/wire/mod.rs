@@ -27,6 +27,7 @@ use super::{Frame, FrameError};
 use crate::proto::{self, frame::Body};
 pub use field::steers;
 use field::{fields, invalid};
+pub(super) use sibling::lot_liveness;
 pub use sibling::{decode_lot, encode_lot};
 
 /// Tags of the kinds that this version knows, as in `frame.proto`.

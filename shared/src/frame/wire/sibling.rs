@@ -74,6 +74,12 @@ pub fn decode_lot(lot: &[u8]) -> Result<Lot, FrameError> {
     proto::Lot::decode(lot)?.try_into()
 }
 
+/// The liveness in the bytes of a lot, without reading the rest; `None`: they are no lot.
+pub(in crate::frame) fn lot_liveness(lot: &[u8]) -> Option<Liveness> {
+    let last = field::fields(lot).map_while(Result::ok).filter(|field| field.tag == 4).last()?;
+    i32::try_from(last.number).ok().and_then(known_liveness)
+}
+
 fn server(bytes: &[u8], field: &'static str) -> Result<ServerId, FrameError> {
     id(bytes, field).map(ServerId::from_bytes)
 }

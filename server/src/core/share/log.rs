@@ -1,0 +1,185 @@
+//! What is known of one owner: its entries in the order in which they came here, and how far that is all there is.
+//!
+//! The log of our own is ordered by our own numbers, so that a place in it is a `seq`. An owner's that we follow is ordered as
+//! its entries came, because a relay must be able to tell on what came late.
+
+use std::collections::BTreeMap;
+
+use pams_shared::{frame::Deltas, id::ServerId, moment::Moment};
+
+use super::{ShareError, digest::Doubt, store::Handle};
+
+/// Streams that tell us of one owner; beyond it the oldest is taken for ended. A server follows an owner at itself, and when
+/// that fails at some relays.
+const LINES_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Log {
+    pub generation: u64,
+    /// All entries whose newest seq in `generation` is not above it are held. Of our own log: not used.
+    pub held: u64,
+    /// A telling anew of `generation` has ended, so that nothing is held which the owner did not say. Of our own log: not used.
+    pub complete: bool,
+    /// The newest (generation, held) of which nothing more can be news, unless the owner itself says so: what is not held of it
+    /// was buried, given up, or taken over.
+    pub settled: (u64, u64),
+    /// Whoever holds less of `generation` may hold what was buried since, and is told anew.
+    pub floor: u64,
+    /// Something was shed, so that `held` may not grow.
+    pub hole: bool,
+    /// Tellings anew so far.
+    pub round: u32,
+    /// The last place given.
+    pub head: u64,
+    pub order: BTreeMap<u64, Handle>,
+    /// XOR of the hashes of all its entries.
+    pub digest: u64,
+    /// Grows when entries vanish without a tombstone: whoever was told of them is told anew.
+    pub cut: u64,
+    /// Last frame about it, of any server.
+    pub heard: Moment,
+    /// Last frame of the owner itself, or of a relay that had news: it is no orphan.
+    pub news: Moment,
+    pub doubt: Doubt,
+    lines: Vec<Line>,
+}
+
+/// A stream that tells us of the owner.
+#[derive(Debug)]
+pub(super) struct Line {
+    from: ServerId,
+    /// It tells anew, and since this round; `None`: it goes on where an earlier one ended.
+    pub round: Option<u32>,
+    pub ended: bool,
+    pub upto: u64,
+}
+
+impl Log {
+    pub fn new(now: Moment, generation: u64) -> Self {
+        Self {
+            generation,
+            held: 0,
+            complete: false,
+            settled: (0, 0),
+            floor: 0,
+            hole: false,
+            round: 0,
+            head: 0,
+            order: BTreeMap::new(),
+            digest: 0,
+            cut: 0,
+            heard: now,
+            news: now,
+            doubt: Doubt::default(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// The owner is in a newer generation, of which nothing is held yet.
+    pub fn renew(&mut self, generation: u64) {
+        self.doubt();
+        self.generation = generation;
+        self.floor = 0;
+        self.doubt = Doubt::default();
+    }
+
+    /// What is held may not be all, or too much: only a telling anew can cure that.
+    pub fn doubt(&mut self) {
+        self.settle();
+        self.complete = false;
+        self.held = 0;
+        self.lines.clear();
+    }
+
+    /// Of what is held by now, nothing is news any more.
+    pub fn settle(&mut self) {
+        if self.complete {
+            self.settled = self.settled.max((self.generation, self.held));
+        }
+    }
+
+    /// An entry of a relay is no news, unless it is held.
+    pub fn is_settled(&self, generation: u64, seq: u64) -> bool {
+        let here = if self.complete { (self.generation, self.held) } else { (0, 0) };
+        (generation, seq) <= self.settled.max(here)
+    }
+
+    /// A stream begins.
+    pub fn begin(&mut self, from: ServerId, anew: bool, upto: u64) {
+        if anew {
+            self.round += 1;
+        }
+        self.lines.retain(|line| line.from != from);
+        if self.lines.len() >= LINES_MAX {
+            self.lines.remove(0);
+        }
+        self.lines.push(Line { from, round: anew.then_some(self.round), ended: false, upto });
+        self.hole = false;
+    }
+
+    /// A stream has told all up to `upto`.
+    pub fn reach(&mut self, from: ServerId, upto: u64) {
+        let anew = self.line(from).is_some_and(|line| line.round.is_some() && !line.ended);
+        // What is to be swept is swept only by a telling anew to its end, so what is held must not seem newer before.
+        if self.hole || (anew && self.complete) {
+            return;
+        }
+        self.held = self.held.max(upto);
+        if anew {
+            // What was buried before is not told, so nor can we tell it.
+            self.floor = self.floor.max(upto);
+        }
+    }
+
+    /// A stream has told all that was there when it began. Returns whether all is held.
+    pub fn end(&mut self, from: ServerId, upto: u64) -> bool {
+        let hole = self.hole;
+        let Some(line) = self.line(from) else { return false };
+        line.ended = true;
+        if line.round.is_some() && !hole {
+            self.complete = true;
+            self.floor = self.floor.max(upto);
+        }
+        if !hole {
+            self.held = self.held.max(upto);
+        }
+        self.complete
+    }
+
+    pub fn line(&mut self, from: ServerId) -> Option<&mut Line> {
+        self.lines.iter_mut().find(|line| line.from == from)
+    }
+
+    /// A stream that tells anew is not through.
+    pub fn is_being_told(&self) -> bool {
+        self.lines.iter().any(|line| !line.ended)
+    }
+
+    /// The last stream of this server is through.
+    pub fn has_told(&self, from: ServerId) -> bool {
+        self.lines.iter().any(|line| line.from == from && line.ended)
+    }
+
+    /// A stream is through.
+    pub fn is_followed(&self) -> bool {
+        self.lines.iter().any(|line| line.ended)
+    }
+}
+
+impl Line {
+    /// Whether a frame can follow those that came.
+    pub fn check(&self, owner: ServerId, direct: bool, deltas: &Deltas) -> Result<(), ShareError> {
+        let upto = deltas.upto;
+        if upto < self.upto {
+            return Err(ShareError::Backwards { owner, upto, before: self.upto });
+        }
+        if deltas.bulk && self.ended {
+            return Err(ShareError::Ended { owner });
+        }
+        let seqs = deltas.entries.iter().filter(|entry| entry.generation == deltas.generation).map(|entry| entry.seq);
+        match seqs.max().filter(|seq| direct && self.ended && *seq > upto) {
+            Some(seq) => Err(ShareError::Beyond { owner, upto, seq }),
+            None => Ok(()),
+        }
+    }
+}
