@@ -15,6 +15,7 @@
 //!   fall. So after a crash, what was in flight shows as such until the next epoch, or until the entry is forgotten.
 
 mod books;
+pub mod cluster;
 pub mod config;
 mod directory;
 mod forgotten;
