@@ -23,20 +23,19 @@ impl Membership {
             Ok(packet) => packet,
             Err(error) => return self.notice(Notice::Garbled { from, error }),
         };
-        let (src, me) = (&packet.header.src, self.engine.identity());
-        if src.id != from || from == me.id {
-            return self.notice(Notice::Forged { from, claimed: src.id });
+        let (life, me) = (&packet.header.src, self.engine.identity().id);
+        if life.id != from || from == me {
+            return self.notice(Notice::Forged { from, claimed: life.id });
         }
-        if packet.header.dst.id != me.id {
+        if packet.header.dst.id != me {
             return self.notice(Notice::Misdelivered { from });
         }
-        self.learn(&packet.header.src.clone());
-        let life = &packet.header.src;
+        self.learn(life);
         let card = self.cards.get(&from).filter(|card| card.member.generation >= life.generation);
         let Some(card) = card.cloned() else {
             return self.notice(Notice::Stranger { from });
         };
-        if !self.has_room_for(now, from) {
+        if !self.has_room_for(now, from, 0) {
             return;
         }
         // The engine would do just that first, but with a life that has no card, and pass it on so.
@@ -45,29 +44,37 @@ impl Membership {
         let applied = self.engine.apply_many([heard].into_iter(), true, &mut self.wants);
         self.settle(now, applied);
         let answered = self.answered(now, &packet.header);
-        let handled = match self.sift(now, packet) {
+        // What one says that is down is not believed, so no room is made for it: not even its own place.
+        let is_down = |m: &Update| m.id().id == from && m.state() == foca::State::Down;
+        let is_down = self.engine.iter_membership_state().any(is_down);
+        let sifted = if is_down { None } else { self.sift(now, packet) };
+        let handled = match sifted {
             None => self.engine.handle_data(bytes, &mut self.wants),
             Some(Ok(sifted)) => self.engine.handle_data(&sifted, &mut self.wants),
             Some(Err(error)) => return self.notice(Notice::Garbled { from, error }),
         };
         self.settle(now, handled);
         if let Some(next) = answered {
+            self.probe = None;
             self.timers.answered(now, next);
         }
     }
 
     /// Keeps the cards of a message, and takes out what is not to be believed; `None` if it may be handled as it came.
     fn sift(&mut self, now: Moment, mut packet: Packet) -> Option<Result<Vec<u8>, wire::WireError>> {
-        let said = packet.updates.len();
-        packet.updates.retain(|update| self.is_credible(now, update));
+        let (said, mut coming) = (packet.updates.len(), 0);
+        packet.updates.retain(|update| self.is_credible(now, update, &mut coming));
         packet.updates.iter().for_each(|update| self.learn(update.id()));
         (packet.updates.len() < said).then(|| packet.encode())
     }
 
-    fn is_credible(&mut self, now: Moment, update: &Update) -> bool {
+    /// Whether an update may be believed; `coming` counts those of the message that bring somebody new.
+    fn is_credible(&mut self, now: Moment, update: &Update, coming: &mut usize) -> bool {
         let (me, of) = (self.engine.identity(), update.id());
         if of.id != me.id {
-            return self.has_room_for(now, of.id);
+            let has_room = self.has_room_for(now, of.id, *coming);
+            *coming += usize::from(has_room && !self.knows(of.id));
+            return has_room;
         }
         let later = of.generation > me.generation;
         if later {
@@ -87,7 +94,7 @@ impl Membership {
     /// If this answers the probe under way: when the next may begin. As strict as the engine: what does not count as an
     /// answer there would bring the end of the probe forward.
     fn answered(&self, now: Moment, header: &Header<Identity>) -> Option<Moment> {
-        let Probe { of, number, began } = self.probe.as_ref()?;
+        let Probe { of, number, began, .. } = self.probe.as_ref()?;
         let is_it = match &header.message {
             Message::Ack(n) => header.src == *of && n == number,
             Message::ForwardedAck { origin, probe_number } => origin == of && probe_number == number,
@@ -100,10 +107,11 @@ impl Membership {
     /// Takes over what the engine wants after a step of it.
     pub(super) fn settle(&mut self, now: Moment, result: Result<(), foca::Error>) {
         while let Some((to, bytes)) = self.wants.to_send() {
+            let bytes: Vec<u8> = bytes.into();
             if let Some(number) = wire::probe_number(&bytes) {
-                self.probe = Some(Probe { of: to.clone(), number, began: now });
+                self.probe = Some(Probe { of: to.clone(), number, began: now, bytes: bytes.clone() });
             }
-            self.tell(Output::Send { to: to.id, bytes: bytes.into() });
+            self.tell(Output::Send { to: to.id, bytes });
         }
         while let Some((after, timer)) = self.wants.to_schedule() {
             self.timers.push(now + after, timer);

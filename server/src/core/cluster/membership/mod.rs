@@ -14,6 +14,7 @@
 //!   are any; otherwise there are only probes. A suspect so hears of it, and objects, within a round trip.
 //! - **An answered probe makes room for the next**, after a pause; one that is not answered gets its whole period. So a crash
 //!   is met soon, though the period bears an indirect probe over long ways.
+//!   Halfway through, it is asked a second time, so that with few others one lost message makes no suspect.
 //! - **Doubt yourself first.** After a stall, all waiting for others begins anew, since what they said is still to be read:
 //!   who slept accuses nobody. Late timers are taken for a stall, too, once each.
 //! - **Nobody is lost.** Those down are called every [`MembershipConfig::announce_every`], also when no one else is left;
@@ -42,7 +43,7 @@ use std::{
     time::Duration,
 };
 
-use foca::{AccumulatingRuntime, Foca, NoCustomBroadcast};
+use foca::{AccumulatingRuntime, Foca, Incarnation, NoCustomBroadcast, Timer};
 use pams_shared::{id::ServerId, moment::Moment};
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 
@@ -130,12 +131,14 @@ pub enum Output {
     Notice(Notice),
 }
 
-/// A probe under way.
+/// A probe under way that is not answered yet.
 #[derive(Debug)]
 struct Probe {
     of: Identity,
     number: u8,
     began: Moment,
+    /// The message, to be said again.
+    bytes: Vec<u8>,
 }
 
 /// The engine.
@@ -255,7 +258,7 @@ impl Membership {
         if said < known {
             return self.notice(Notice::OldGeneration { id, said, known });
         }
-        if !self.has_room_for(now, id) {
+        if !self.has_room_for(now, id, 0) {
             return;
         }
         // What it says itself is the newest, but for the number of that edition.
@@ -297,13 +300,19 @@ impl Membership {
         self.timers.clear();
     }
 
-    /// Whether there is room for this member. If there is none, the longest known that is down or left makes it.
-    fn has_room_for(&mut self, now: Moment, id: ServerId) -> bool {
-        let is_full = self.engine.iter_membership_state().len() >= self.config.members_max;
-        if !is_full || self.engine.iter_membership_state().any(|m| m.id().id == id) {
+    fn knows(&self, id: ServerId) -> bool {
+        self.engine.iter_membership_state().any(|m| m.id().id == id)
+    }
+
+    /// Whether this member is known, or there is room for it beside so many others to come. If there is none, the longest known
+    /// that is down or left makes it.
+    fn has_room_for(&mut self, now: Moment, id: ServerId, coming: usize) -> bool {
+        let me = self.engine.identity().id;
+        let others = self.engine.iter_membership_state().filter(|m| m.id().id != me);
+        if self.knows(id) || others.count() + coming < self.config.members_max {
             return true;
         }
-        let departed = |m: &&wire::Update| m.state() == foca::State::Down;
+        let departed = |m: &&wire::Update| m.state() == foca::State::Down && m.id().id != me;
         let since = |id| self.view.get(id).map_or(now, |seen| seen.since);
         let oldest = self.engine.iter_membership_state().filter(departed).min_by_key(|m| since(m.id().id));
         let Some(oldest) = oldest.map(|m| m.id().clone()) else {
@@ -311,7 +320,7 @@ impl Membership {
             return false;
         };
         self.notice(Notice::Evicted { id: oldest.id });
-        let removed = self.engine.handle_timer(foca::Timer::RemoveDown(oldest), &mut self.wants);
+        let removed = self.engine.handle_timer(Timer::RemoveDown(oldest), &mut self.wants);
         self.settle(now, removed);
         true
     }
@@ -319,8 +328,30 @@ impl Membership {
     fn serve_timers(&mut self, now: Moment) {
         for _ in 0..TIMERS_MAX {
             let Some(timer) = self.timers.due(now) else { return };
+            match &timer {
+                Timer::ChangeSuspectToDown { member_id, incarnation, .. } if !self.suspects(member_id, *incarnation) => {
+                    continue;
+                }
+                Timer::SendIndirectProbe { .. } => self.probe_again(),
+                _ => {}
+            }
             let served = self.engine.handle_timer(timer, &mut self.wants);
             self.settle(now, served);
+        }
+    }
+
+    /// Whether it has not objected. The engine (foca 2.0.0) does look before it takes a suspect for down, but not before it
+    /// tells it so: it would start another life for nothing.
+    fn suspects(&self, life: &Identity, incarnation: Incarnation) -> bool {
+        let is_it = |m: &wire::Update| m.id() == life && m.incarnation() == incarnation;
+        self.engine.iter_membership_state().any(|m| is_it(m) && m.state() == foca::State::Suspect)
+    }
+
+    /// Asks the silent one a second time while others are asked: they may be few, or none, and one message lost.
+    fn probe_again(&mut self) {
+        if let Some(Probe { of, bytes, .. }) = &self.probe {
+            let (to, bytes) = (of.id, bytes.clone());
+            self.tell(Output::Send { to, bytes });
         }
     }
 
@@ -331,7 +362,7 @@ impl Membership {
         let mut notices = Vec::new();
         let look = self.view.look((now, self.config.settle), others, &self.cards, &mut self.changed, &mut notices);
         notices.into_iter().for_each(|n| self.notice(n));
-        if self.cards.len() > self.view.members().count() {
+        if self.cards.len() > self.view.len() {
             self.cards.retain(|id, _| self.view.get(*id).is_some());
         }
         self.spread(now, look.news);

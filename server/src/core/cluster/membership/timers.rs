@@ -15,8 +15,8 @@ struct Reminder {
     excused: bool,
 }
 
-/// Reminders by when they are due, then by when they were asked for. Bounded by the engine: one of each periodic kind, one
-/// of the probe under way, one of each member to be forgotten, and those of suspicions, which end by themselves.
+/// Reminders by when they are due, then by when they were asked for. Of each kind there is one, or one for each member: what the
+/// engine asks for anew makes the older one void.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     queue: BTreeMap<(Moment, u64), Reminder>,
@@ -25,9 +25,12 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn push(&mut self, due: Moment, timer: Timer<Identity>) {
-        if let Timer::RemoveDown(new) = &timer {
-            self.queue.retain(|_, r| !matches!(&r.timer, Timer::RemoveDown(old) if old.id == new.id));
+        // Failed again while it is suspect: the time to object runs on.
+        let is_suspicion = matches!(timer, Timer::ChangeSuspectToDown { .. });
+        if is_suspicion && self.queue.values().any(|r| r.timer == timer) {
+            return;
         }
+        self.queue.retain(|_, r| !replaces(&timer, &r.timer));
         self.insert(due, Reminder { timer, excused: false });
     }
 
@@ -97,4 +100,12 @@ fn judges(timer: &Timer<Identity>) -> bool {
         timer,
         Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } | Timer::ChangeSuspectToDown { .. }
     )
+}
+
+fn replaces(new: &Timer<Identity>, old: &Timer<Identity>) -> bool {
+    match (new, old) {
+        (Timer::RemoveDown(a), Timer::RemoveDown(b)) => a.id == b.id,
+        (Timer::ChangeSuspectToDown { member_id: a, .. }, Timer::ChangeSuspectToDown { member_id: b, .. }) => a.id == b.id,
+        _ => std::mem::discriminant(new) == std::mem::discriminant(old),
+    }
 }

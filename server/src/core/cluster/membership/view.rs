@@ -50,6 +50,10 @@ impl View {
         self.rows.values().map(|row| &row.seen)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     pub(super) fn get(&self, id: ServerId) -> Option<&Seen> {
         self.rows.get(&id).map(|row| &row.seen)
     }

@@ -5,7 +5,7 @@ use pams_shared::sim::Link;
 use super::{
     super::*,
     MS, SECOND, lossy, member,
-    net::{Net, Spread},
+    net::{Net, Spread, Told},
     seeds,
 };
 
@@ -169,5 +169,36 @@ fn another_name_and_address_are_told_to_all() {
         }
         net.run_for(5 * SECOND);
         assert_no_downs(&net, "another name");
+    }
+}
+
+#[test]
+fn connections_that_come_and_go_put_nobody_down() {
+    let mut net = Net::new(3, 5, lossy(0.01));
+    for _ in 0..300 {
+        let (a, b) = (net.chances.below(5) as usize, net.chances.below(5) as usize);
+        net.input(a, Input::Parted(member(b as u8 + 1).id));
+        net.run_for(50 * MS);
+        net.connect(a, b);
+    }
+    assert_no_downs(&net, "connections come and go");
+}
+
+/// What two of five see of a third that can hear but not be heard, or speak but not hear.
+#[test]
+fn one_that_is_deaf_or_mute_is_down_and_takes_nobody_with_it() {
+    for (seed, deaf) in seeds(10).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut net = Net::new(seed, 5, lossy(0.01));
+        for o in net.others(2) {
+            let (from, to) = if deaf { (o, 2) } else { (2, o) };
+            net.set(from, to, Link::PARTITION);
+        }
+        net.run_for(30 * SECOND);
+        let wrong = |t: &Told| t.subject != 2 && t.observer != 2;
+        let wrong: Vec<_> = net.downs().into_iter().filter(wrong).collect();
+        assert!(wrong.is_empty(), "seed {seed}: {wrong:?}");
+        assert!(net.others(2).iter().all(|o| net.state(*o, 2) == Some(State::Down)), "seed {seed}");
+        net.heal(&[2], &net.others(2));
+        assert!(net.until(SECOND, Net::is_whole).is_some(), "seed {seed}: {:?}", net.told);
     }
 }

@@ -3,6 +3,7 @@
 mod detection;
 mod faults;
 mod net;
+mod trust;
 
 use std::time::Duration;
 

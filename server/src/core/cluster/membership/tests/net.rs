@@ -16,7 +16,6 @@ use super::{super::*, MS, member};
 /// What an observer was told of a subject.
 #[derive(Clone, Copy, Debug)]
 pub struct Told {
-    pub at: Moment,
     pub observer: usize,
     pub subject: usize,
     pub state: State,
@@ -234,7 +233,7 @@ impl Net {
                 Output::Send { to, bytes } => self.send(n, usize::from(to.as_bytes()[0]) - 1, bytes),
                 Output::Changed { member, state } => {
                     let subject = usize::from(member.id.as_bytes()[0]) - 1;
-                    self.told.push(Told { at: now, observer: n, subject, state });
+                    self.told.push(Told { observer: n, subject, state });
                     if state == State::Alive && !self.nodes[n].linked.contains(&subject) {
                         self.connect(n.min(subject), n.max(subject));
                     }
