@@ -44,7 +44,21 @@ pub struct MembershipConfig {
 }
 
 impl Default for MembershipConfig {
-    /// Ready.
+    /// A crash is seen by all of 3 to 10 servers within 1.4 s at the median and 1.8 s at the 99th percentile, with ways of up to 60 ms
+    /// and 1 % loss. Where that goes, and why foca's own defaults for a LAN (a probe a second, five seconds of suspicion and more)
+    /// are not taken:
+    ///
+    /// - **Until somebody probes it**, 0.1 s at the median, 0.5 s at worst: each is probed by each other every `member_pause`; beyond
+    ///   four others, the number of those who probe makes up for the rarer turns (`probe_pause`).
+    /// - **Until that probe has failed**, 0.4 s: after `probe_rtt`, longer than most answers take, others are asked. That is four
+    ///   ways, so 0.24 s at 60 ms each, and `probe_period` has room for it. A direct answer counts as long: servers may be 0.4 s
+    ///   apart and back.
+    /// - **Until it may not object any more**, 0.6 s: it hears of the suspicion within one way and is heard within another, and both
+    ///   are said again every `gossip_every`: four times at least, and by all others too.
+    /// - **Until it is told**, 0.3 s: a renewal after a mistake takes some four ways (`settle`).
+    ///
+    /// `fan_out` reaches all of nine servers in one hop; `transmissions` are three rounds of that, and more rounds the fewer they
+    /// are. `announce_every` and the five ways that follow bring a healed network together in half a second.
     fn default() -> Self {
         const MS: Duration = Duration::from_millis(1);
         Self {
@@ -52,7 +66,7 @@ impl Default for MembershipConfig {
             member_pause: 400 * MS,
             probe_rtt: 150 * MS,
             probe_period: 400 * MS,
-            suspect_for: 500 * MS,
+            suspect_for: 600 * MS,
             settle: 300 * MS,
             fan_out: 8,
             transmissions: 24,

@@ -47,17 +47,17 @@ use foca::{AccumulatingRuntime, Foca, Incarnation, NoCustomBroadcast, Timer};
 use pams_shared::{id::ServerId, moment::Moment};
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 
-use self::{
-    identity::{Card, Identity, LEFT},
-    timers::Timers,
-    view::View,
-    wire::Wire,
-};
 pub use self::{
     config::{GOSSIP_BYTES_MAX, MembershipConfig},
     identity::REGION_BYTES_MAX,
     notice::Notice,
     wire::WireError,
+};
+use self::{
+    identity::{Card, Identity, LEFT},
+    timers::Timers,
+    view::View,
+    wire::Wire,
 };
 
 /// Outputs waiting for `poll`; messages and notices beyond it are shed and counted. Changes are not: of each member the newest
@@ -125,9 +125,15 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Send this as a datagram, [`GOSSIP_BYTES_MAX`] at most; drop it if there is no connection.
-    Send { to: ServerId, bytes: Vec<u8> },
+    Send {
+        to: ServerId,
+        bytes: Vec<u8>,
+    },
     /// A member is new, is in another state, or says other things of itself.
-    Changed { member: Member, state: State },
+    Changed {
+        member: Member,
+        state: State,
+    },
     Notice(Notice),
 }
 
@@ -329,7 +335,9 @@ impl Membership {
         for _ in 0..TIMERS_MAX {
             let Some(timer) = self.timers.due(now) else { return };
             match &timer {
-                Timer::ChangeSuspectToDown { member_id, incarnation, .. } if !self.suspects(member_id, *incarnation) => {
+                Timer::ChangeSuspectToDown { member_id, incarnation, .. }
+                    if !self.suspects(member_id, *incarnation) =>
+                {
                     continue;
                 }
                 Timer::SendIndirectProbe { .. } => self.probe_again(),

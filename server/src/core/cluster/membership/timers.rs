@@ -96,16 +96,15 @@ impl Timers {
 
 /// Whether something is concluded from silence when this is due.
 fn judges(timer: &Timer<Identity>) -> bool {
-    matches!(
-        timer,
-        Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } | Timer::ChangeSuspectToDown { .. }
-    )
+    matches!(timer, Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } | Timer::ChangeSuspectToDown { .. })
 }
 
 fn replaces(new: &Timer<Identity>, old: &Timer<Identity>) -> bool {
     match (new, old) {
         (Timer::RemoveDown(a), Timer::RemoveDown(b)) => a.id == b.id,
-        (Timer::ChangeSuspectToDown { member_id: a, .. }, Timer::ChangeSuspectToDown { member_id: b, .. }) => a.id == b.id,
+        (Timer::ChangeSuspectToDown { member_id: a, .. }, Timer::ChangeSuspectToDown { member_id: b, .. }) => {
+            a.id == b.id
+        }
         _ => std::mem::discriminant(new) == std::mem::discriminant(old),
     }
 }

@@ -47,7 +47,11 @@ fn gossip_is_silent_when_nothing_is_new() {
         net.sent.clear();
         net.run_for(100 * SECOND);
         let most = net.sent.values().max_by_key(|(_, bytes)| *bytes).expect("they probe");
-        println!("idle, {count} servers: {:.1} messages, {} bytes a second each way", most.0 as f64 / 100.0, most.1 / 100);
+        println!(
+            "idle, {count} servers: {:.1} messages, {} bytes a second each way",
+            most.0 as f64 / 100.0,
+            most.1 / 100
+        );
         assert!(most.1 / 100 <= 400, "{} bytes a second", most.1 / 100);
     }
 }

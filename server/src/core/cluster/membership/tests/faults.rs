@@ -64,11 +64,12 @@ fn who_slept_accuses_nobody_and_is_alive_at_once_when_it_wakes() {
     assert!(took.at(1.0) <= SECOND);
 }
 
-/// Short sleeps, at odd times and of every length, of which nobody is told to the engine but by its late timers.
+/// Short sleeps, at odd times and of every length, of which the engine is told by nothing but its late timers.
 #[test]
 fn short_sleeps_harm_nobody_else() {
     for seed in seeds(20) {
         let mut net = Net::new(seed, 5, lossy(0.01));
+        net.says_stalls = false;
         for _ in 0..10 {
             let (length, pause) = (net.chances.below(1_500), net.chances.below(1_500));
             net.sleep(2, length as u32 * MS);
@@ -85,7 +86,7 @@ fn short_sleeps_harm_nobody_else() {
 fn a_partition_heals_within_a_second() {
     for (count, side) in [(3, 1), (5, 2), (10, 5), (2, 1)] {
         let mut took = Vec::new();
-        for seed in seeds(15) {
+        for seed in seeds(8) {
             let mut net = Net::new(seed, count, lossy(0.01));
             let (a, b): (Vec<_>, Vec<_>) = (0..count).partition(|n| *n < side);
             net.part(&a, &b, Link::PARTITION);
@@ -99,7 +100,8 @@ fn a_partition_heals_within_a_second() {
             let whole = net.until(10 * SECOND, Net::is_whole);
             took.push(whole.unwrap_or_else(|| panic!("seed {seed}: {:?}", net.told)));
             net.run_for(10 * SECOND);
-            assert!(net.is_whole() && net.downs().is_empty(), "seed {seed}: {:?}", net.told);
+            assert!(net.downs().is_empty(), "seed {seed}: {:?}", net.told);
+            assert!(net.until(SECOND, Net::is_whole).is_some(), "seed {seed}: {:?}", net.told);
         }
         let mut took = Spread(took);
         took.print(&format!("{count} servers whole again after a partition"));

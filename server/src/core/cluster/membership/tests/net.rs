@@ -50,6 +50,8 @@ pub struct Net {
     pub sent: BTreeMap<(usize, usize), (u64, u64)>,
     /// Chances for the tests, of the same seed.
     pub chances: Minter,
+    /// Whether those that slept are told so; if not, their late timers must tell them.
+    pub says_stalls: bool,
     config: MembershipConfig,
     nodes: Vec<Node>,
     wires: Network<(usize, usize)>,
@@ -73,6 +75,7 @@ impl Net {
             notices: BTreeMap::new(),
             sent: BTreeMap::new(),
             chances: Minter::new(bytes),
+            says_stalls: true,
             config,
             nodes: Vec::new(),
             wires: Network::new(bytes),
@@ -218,7 +221,9 @@ impl Net {
         let Some((since, _)) = self.nodes[n].asleep.take() else { return };
         let late = self.now.since(since);
         let inbox = std::mem::take(&mut self.nodes[n].inbox);
-        self.input(n, Input::Stalled { late });
+        if self.says_stalls {
+            self.input(n, Input::Stalled { late });
+        }
         inbox.into_iter().for_each(|input| self.input(n, input));
     }
 
