@@ -66,8 +66,9 @@ pams_shared::config! {
         /// Names or addresses, host:port, at which agents reach this server: they stand in join tokens. Up to 8.
         /// Default: the address that this host has towards the outside, with the port of listen.
         advertise: Vec<Address> = Vec::new(),
-        /// Domain in the names of certificates. It is fixed at the first start, and need not exist in DNS.
-        domain: String = DOMAIN_DEFAULT.to_owned(),
+        /// Domain in the names of certificates. It is fixed when the cluster's first server starts first, and need not exist
+        /// in DNS. Default: that of the cluster, "pams.internal" for a new one.
+        domain: Option<String> = None => DOMAIN_DEFAULT.to_owned(),
         /// What to log: off, error, warn, info, debug or trace, also by module, as in "info,quinn=warn".
         log: Filter = Filter::default(),
         /// Form of the log on stderr: text or json.
@@ -208,6 +209,7 @@ impl Config {
 
 impl Daemon for Config {
     const ENV_PREFIX: &'static str = "PAMS_SERVER";
+    const OTHER_VARIABLES: &'static [&'static str] = &["JOIN"];
     /// The bounds at the door follow from the number of peers.
     const FIXED: &'static [&'static str] = &["data_dir", "listen", "http", "domain", "limits.peers", "limits.kinds"];
 
@@ -220,7 +222,8 @@ impl Daemon for Config {
         }
         data_dir(&self.data_dir)?;
         advertised(&self.advertise)?;
-        check_domain(&self.domain).map_err(|e| Flaw::new("domain", e.to_string(), "or leave the default"))?;
+        let domain = self.domain.as_deref().map_or(Ok(()), check_domain);
+        domain.map_err(|e| Flaw::new("domain", e.to_string(), "or leave the default"))?;
         self.pace.check()?;
         within("roster.watchers", self.roster.watchers, 0, WATCHERS_MAX)?;
         span("roster.gone_for", self.roster.gone_for, Duration::ZERO, 24 * HOUR)?;

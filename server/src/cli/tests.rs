@@ -139,10 +139,10 @@ async fn a_token_is_made_listed_and_revoked_beside_the_server() {
     assert!(!listed.to_string().contains("secret"));
 
     let told = text(&served, &format!("pams-server token revoke {}", token.id)).await;
-    assert_eq!(told, format!("token {} is revoked; agents that have joined with it stay\n", token.id));
+    assert_eq!(told, format!("token {} is revoked; who has joined with it stays\n", token.id));
     let shown = text(&served, "pams-server token list").await;
-    assert!(shown.starts_with("Id          State    Uses left  Used  Created"), "{shown}");
-    assert!(shown.contains(&format!("{}  revoked          1     0  2", token.id)), "{shown}");
+    assert!(shown.starts_with("Id          Role   State    Uses left  Used  Created"), "{shown}");
+    assert!(shown.contains(&format!("{}  agent  revoked          1     0  2", token.id)), "{shown}");
     assert_eq!(fault(&served, "pams-server token revoke none").await.0, 1);
 }
 
@@ -181,7 +181,7 @@ fn mistakes_in_flags_are_told() {
         ("pams-server token create --uses 0", "give 1 to 4294967295, or unlimited"),
         ("pams-server token create --ttl 24", "give a time with its unit"),
         ("pams-server token create --ttl 0s", "give a time with its unit"),
-        ("pams-server token create --role server", "[possible values: agent]"),
+        ("pams-server token create --role admin", "[possible values: agent, server]"),
         ("pams-server token create --advertise home", "expected host:port"),
         ("pams-server peers --liveness dead", "[possible values: live, overdue, gone, left]"),
         ("pams-server peers --limit 0", "0 is not in 1.."),
@@ -201,8 +201,8 @@ fn mistakes_in_flags_are_told() {
 fn flags_set_their_keys_before_and_after_the_subcommand() {
     let line =
         "pams-server --name n --domain example.org --advertise a:1,b:2 --listen 127.0.0.1:0 --http off --data-dir /d";
-    let Ok(Plan::Run { config, ready_json: false, read: _ }) = args(line).plan() else { panic!("{line}") };
-    assert_eq!((config.label().as_str(), config.domain.as_str()), ("n", "example.org"));
+    let Ok(Plan::Run { config, join: None, ready_json: false, read: _ }) = args(line).plan() else { panic!("{line}") };
+    assert_eq!((config.label().as_str(), config.domain.as_deref()), ("n", Some("example.org")));
     assert_eq!(config.advertise.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "b:2"]);
     assert_eq!((config.listen.port(), config.http), (0, crate::config::Http::Off));
     for line in [
