@@ -147,6 +147,28 @@ async fn a_token_is_made_listed_and_revoked_beside_the_server() {
 }
 
 #[tokio::test]
+async fn a_token_for_servers_is_good_for_one_and_an_hour() {
+    let served = with_keys().await;
+    let made = json(&served, "pams-server token create --role server").await;
+    let (token, command) = (made["token"].as_str().unwrap(), made["command"].as_str().unwrap());
+    assert_eq!(command, format!("pams-server --join '{token}'"));
+    let listed = json(&served, "pams-server token list").await;
+    let row = &listed["tokens"][0];
+    let seconds = row["expires_at"].as_u64().unwrap() - row["created_at"].as_u64().unwrap();
+    assert_eq!((&row["role"], &row["uses_left"], seconds), (&"server".into(), &1.into(), 3_600));
+    let (_, aside) = run(&served, "pams-server token create --role server --ttl 2h --uses 2").await.unwrap();
+    assert!(aside.contains(": 2 uses, until 2") && aside.ends_with("as a server, and let agents in\n"), "{aside}");
+    let shown = text(&served, "pams-server token list").await;
+    assert_eq!(shown.matches("  server  open  ").count(), 2, "{shown}");
+    let (agent, day) = (json(&served, "pams-server token create").await, 24 * 3_600);
+    let listed = json(&served, "pams-server token list").await;
+    assert_eq!(agent["expires_at"].as_u64().unwrap() - listed["tokens"][2]["created_at"].as_u64().unwrap(), day);
+    let joining = format!("pams-server --join {token} --data-dir /d");
+    let Ok(Plan::Run { join: Some(join), .. }) = args(&joining).plan() else { panic!("{joining}") };
+    assert_eq!(join.to_string(), token);
+}
+
+#[tokio::test]
 async fn a_token_gives_what_is_configured_when_no_server_runs() {
     let mut served = with_keys().await;
     served.answering.abort();
@@ -195,6 +217,7 @@ fn mistakes_in_flags_are_told() {
     assert!(misuse("pams-server check-config --ready-json").starts_with("flags of the daemon"));
     assert!(misuse("pams-server --advertise home").starts_with("--advertise"));
     assert!(misuse("pams-server --domain a_b").starts_with("--domain: "));
+    assert!(misuse("pams-server --join x").starts_with("--join: not a join token"));
 }
 
 #[test]

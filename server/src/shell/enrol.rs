@@ -72,9 +72,10 @@ impl Registrar {
                     metrics.certificates(expiry);
                     if renewed {
                         tracing::info!("the server's certificate was renewed");
-                    }
-                    if intermediate_due {
-                        tracing::warn!(expires = expiry.intermediate, "{INTERMEDIATE_DUE}");
+                        // A few times in a day; four months are left from the first time on.
+                        if intermediate_due {
+                            tracing::warn!(expires = expiry.intermediate, "{INTERMEDIATE_DUE}");
+                        }
                     }
                 }
                 Some(Err::<_, IdentityError>(error)) => {

@@ -25,7 +25,7 @@ async fn a_second_server_joins_with_one_line_and_prints_its_own() {
     let agent = seat.start(Some(second.token())).await;
     first.until_liveness(seat.peer, "live").await;
     assert_eq!(second.peer(seat.peer).await, None);
-    drop(agent.running.stop().await);
+    agent.running.stop().await;
 
     // Forgotten where it joined, it is turned away there.
     let told = second.cli(&["forget", &seat.peer.to_string()]).await;
@@ -35,7 +35,7 @@ async fn a_second_server_joins_with_one_line_and_prints_its_own() {
     let turned_away = [("reason", "hello")];
     until("it is turned away", async || second.metric("pams_server_frames_rejected_total", &turned_away).await >= 1.0)
         .await;
-    drop(agent.running.stop().await);
+    agent.running.stop().await;
 
     // The same line again: it has joined, and nothing is used.
     second.kill().await;
