@@ -68,13 +68,14 @@ pams_shared::config! {
         /// Names or addresses, host:port, at which agents reach this server: they stand in join tokens. Up to 8.
         /// Default: the address that this host has towards the outside, with the port of listen.
         advertise: Vec<Address> = Vec::new(),
-        /// Domain in the names of certificates. It is fixed at the first start, and need not exist in DNS.
-        domain: String = DOMAIN_DEFAULT.to_owned(),
         /// Where other servers of the cluster may be found, host:port; names are looked up at each try. Up to 64. What a join
         /// token names, and what was known last, is remembered, so that this can stay empty.
         servers: Vec<Address> = Vec::new(),
         /// Label of the place that this server stands at, up to 64 bytes.
         region: String = String::new(),
+        /// Domain in the names of certificates. It is fixed when the cluster's first server starts first, and need not exist
+        /// in DNS. Default: that of the cluster, "pams.internal" for a new one.
+        domain: Option<String> = None => DOMAIN_DEFAULT.to_owned(),
         /// What to log: off, error, warn, info, debug or trace, also by module, as in "info,quinn=warn".
         log: Filter = Filter::default(),
         /// Form of the log on stderr: text or json.
@@ -247,6 +248,7 @@ impl Config {
 
 impl Daemon for Config {
     const ENV_PREFIX: &'static str = "PAMS_SERVER";
+    const OTHER_VARIABLES: &'static [&'static str] = &["JOIN"];
     /// The bounds at the door follow from the number of peers.
     const FIXED: &'static [&'static str] = &[
         "data_dir",
@@ -271,12 +273,13 @@ impl Daemon for Config {
         }
         data_dir(&self.data_dir)?;
         listed("advertise", &self.advertise, ADDRESSES_MAX)?;
-        check_domain(&self.domain).map_err(|e| Flaw::new("domain", e.to_string(), "or leave the default"))?;
         listed("servers", &self.servers, SERVERS_MAX)?;
         if self.region.len() > REGION_BYTES_MAX || self.region.chars().any(char::is_control) {
             let advice = format!("give up to {REGION_BYTES_MAX} bytes without control characters");
             return Err(Flaw::new("region", format!("{:?} is no label", self.region), advice));
         }
+        let domain = self.domain.as_deref().map_or(Ok(()), check_domain);
+        domain.map_err(|e| Flaw::new("domain", e.to_string(), "or leave the default"))?;
         self.pace.check()?;
         span("cluster.stale_after", self.cluster.stale_after, Duration::from_secs(1), HOUR)?;
         span("cluster.gone_after", self.cluster.gone_after, Duration::from_secs(5), 24 * HOUR)?;

@@ -10,6 +10,7 @@ use pams_server::{
 };
 use pams_shared::{
     config::parse_args,
+    frame::Role,
     logs,
     program::{exit_code, print, run, told},
     supervisor::Supervisor,
@@ -22,8 +23,8 @@ fn main() -> ExitCode {
     let outcome = match parse_args::<Args>().plan() {
         Ok(Plan::Print(text)) => print(&text).map(|()| 0).map_err(anyhow::Error::from),
         Ok(Plan::Ask { config, ask }) => beside(*config, ask),
-        Ok(Plan::Run { config, read, ready_json }) => {
-            daemon(*config, Options { read: Some(read), ..Options::default() }, ready_json)
+        Ok(Plan::Run { config, read, join, ready_json }) => {
+            daemon(*config, Options { join, read: Some(read), ..Options::default() }, ready_json)
         }
         Err(misuse) => Ok(told(PROGRAM, Misuse::EXIT, &misuse.into())),
     };
@@ -55,7 +56,7 @@ fn tell_ready(ready: &Ready, ready_json: bool) {
         text = format!("{}\n", serde_json::json!({ "quic": ready.quic, "http": ready.http }));
     }
     if let Some(token) = &ready.first_token {
-        text += &format!("{}\n", cli::join_line(token));
+        text += &format!("{}\n", cli::join_line(Role::Agent, token));
         tracing::info!("this is the first start: the line on stdout lets agents join; `pams-server token` makes more");
     }
     if let Err(error) = print(&text) {

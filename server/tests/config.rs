@@ -54,6 +54,8 @@ fn a_bad_configuration_ends_with_64_before_anything_is_bound_or_made() {
         &["--data-dir", &dir, "--http", "nowhere"],
         &["--data-dir", &dir, "--advertise", "nowhere"],
         &["--data-dir", &dir, "--domain", "a_b"],
+        &["--data-dir", &dir, "--join", "pams-join-1.cut"],
+        &["check-config", "--join", "pams-join-1.cut"],
         &["--config", "/nonexistent/pams.toml"],
         &["--no-such-flag"],
         &["token"],
@@ -62,6 +64,8 @@ fn a_bad_configuration_ends_with_64_before_anything_is_bound_or_made() {
         assert_eq!(code, i32::from(exit::USAGE), "{arguments:?}: {text}");
         assert!(!text.is_empty());
     }
+    let (_, text) = told(&pams_server(&["--join", "pams-agent --join x"]));
+    assert!(text.starts_with("pams-server: --join: not a join token: it must begin with"), "{text}");
     let (_, text) = told(&pams_server(&["--config", &file]));
     assert_eq!(text, format!("pams-server: {file}:2:10: pace.report: 0s is out of bounds; give 100ms to 10s\n"));
     assert!(!Path::new(&dir).exists());

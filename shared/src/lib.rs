@@ -69,6 +69,8 @@ pub mod pulse;
 #[cfg(feature = "io")]
 pub mod quic;
 #[cfg(feature = "io")]
+pub mod redeem;
+#[cfg(feature = "io")]
 pub mod reload;
 #[cfg(feature = "io")]
 pub mod serve;

@@ -109,7 +109,7 @@ impl Home {
         let key = *self.bound.entry(join.id).or_insert(leaf.key_hash);
         assert_eq!(key, leaf.key_hash, "an id has one key");
         assert!(self.bound.len() <= USES as usize && self.used() == self.bound.len() as u64);
-        assert!(self.authority.is_bound(&leaf));
+        assert!(self.authority.is_welcome(&leaf));
     }
 
     /// How often the token was used.
@@ -124,7 +124,8 @@ impl Home {
             return;
         }
         for (id, _) in self.bound.drain() {
-            assert!(self.authority.unbind(id, NOW).expect("bindings can be written"));
+            assert!(self.authority.ban(id, NOW).expect("bindings can be written"));
+            assert!(self.authority.unban(id, NOW).expect("bindings can be written"));
         }
         self.authority.tokens().revoke(&self.token.0, NOW).expect("tokens can be written");
         self.token = open_token(&mut self.authority);

@@ -19,6 +19,7 @@ const AFTER: &str = "\
 Examples:
   pams-server                        first start: makes its keys, prints how agents join, runs
   pams-server token create --uses 5  print how five more agents join
+  pams-server --join TOKEN           first start of a second server: joins the cluster of the first, and runs
   pams-server peers --liveness gone  who is gone?
   pams-server peer alpha             all that is known of a peer
 
@@ -51,7 +52,12 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub advertise: Vec<String>,
 
-    /// Domain in the names of certificates; fixed at the first start
+    /// Join the cluster of another server with this token, as printed by `pams-server token create --role server` there; once
+    /// is enough. It is a secret that others on this host can see in the list of processes: the variable hides it better
+    #[arg(long, value_name = "TOKEN", env = "PAMS_SERVER_JOIN", hide_env_values = true)]
+    pub join: Option<String>,
+
+    /// Domain in the names of certificates; fixed at the first start of the cluster's first server
     #[arg(long)]
     pub domain: Option<String>,
 
@@ -71,7 +77,7 @@ pub enum Command {
 /// What works beside a running server.
 #[derive(Debug, Subcommand)]
 pub enum Ask {
-    /// Make, list and revoke the tokens that agents join with
+    /// Make, list and revoke the tokens that agents and servers join with
     #[command(subcommand)]
     Token(TokenAsk),
     /// List peers: what they say, what is concluded of them
@@ -132,17 +138,17 @@ pub enum Ask {
 pub enum TokenAsk {
     /// Make a token and print the command that joins with it
     Create {
-        /// How many agents may join with it: a number, or unlimited
+        /// How many may join with it: a number, or unlimited
         #[arg(long, value_name = "N", default_value = "1", value_parser = uses)]
         uses: Uses,
-        /// How long it is good, such as 24h
-        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = ttl)]
-        ttl: Duration,
+        /// How long it is good, such as 24h [default: 24h; for servers 1h]
+        #[arg(long, value_name = "TIME", value_parser = ttl)]
+        ttl: Option<Duration>,
         /// What it is for; for people
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         note: String,
-        /// What may join with it; this version has one server, so agents only
-        #[arg(long, default_value = "agent", value_parser = PossibleValuesParser::new(["agent"]).map(|_| Role::Agent))]
+        /// What may join with it. Servers join where the cluster was made; who joins as a server can let in agents
+        #[arg(long, default_value = "agent", value_parser = PossibleValuesParser::new([Role::Agent, Role::Server].map(Role::as_str)).map(role))]
         role: Role,
         /// Name or address at which agents reach the server [default: what the server says]. Can be given many times
         #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
@@ -155,7 +161,7 @@ pub enum TokenAsk {
         #[command(flatten)]
         client: Client,
     },
-    /// Let nobody join with this token any more; agents that have joined stay
+    /// Let nobody join with this token any more; who has joined stays
     Revoke {
         /// The token's id, as listed; it also stands in the token, between its first two dots after pams-join-1
         id: String,
@@ -204,12 +210,13 @@ impl DaemonArgs {
         Self {
             common: self.common.over(top.common),
             advertise: if self.advertise.is_empty() { top.advertise } else { self.advertise },
+            join: self.join.or(top.join),
             domain: self.domain.or(top.domain),
             name: self.name.or(top.name),
         }
     }
 
-    /// Nothing that only a daemon can use.
+    /// Nothing that only a daemon can use. A token may be in the environment for it.
     pub(super) fn is_only_place(&self) -> bool {
         let CommonArgs { print_config, list_metrics, ready_json, listen, http, log, log_format, .. } = &self.common;
         let asked = *print_config || *list_metrics || *ready_json;
@@ -220,6 +227,10 @@ impl DaemonArgs {
 
 fn status(word: String) -> Status {
     Status::ALL.into_iter().find(|s| s.as_str() == word).unwrap_or_default()
+}
+
+fn role(word: String) -> Role {
+    if word == Role::Server.as_str() { Role::Server } else { Role::Agent }
 }
 
 fn liveness(word: String) -> Liveness {

@@ -14,6 +14,7 @@ mod token;
 use pams_shared::{
     catalogue,
     config::{self, CommonArgs, ConfigError, exit},
+    identity::{Token, TokenError},
     reload::Read,
 };
 
@@ -31,8 +32,8 @@ pub enum Plan {
     Print(String),
     /// Work beside the server with this configuration.
     Ask { config: Box<Config>, ask: Ask },
-    /// Be the daemon; `read` reads the configuration again, from the same sources.
-    Run { config: Box<Config>, read: Read<Config>, ready_json: bool },
+    /// Be the daemon, and join with the token first; `read` reads the configuration again, from the same sources.
+    Run { config: Box<Config>, read: Read<Config>, join: Option<Token>, ready_json: bool },
 }
 
 /// A mistake of whoever typed it. Nothing was started.
@@ -40,6 +41,8 @@ pub enum Plan {
 pub enum Misuse {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("--join: {0}")]
+    Token(#[from] TokenError),
     #[error("flags of the daemon do not go with this subcommand; --help shows what does")]
     DaemonFlags,
 }
@@ -76,8 +79,8 @@ impl DaemonArgs {
         if self.common.print_config {
             return Ok(Plan::Print(config::print(&config)?));
         }
-        let ready_json = self.common.ready_json;
-        Ok(Plan::Run { config: Box::new(config), read: Read::new(move || self.config()), ready_json })
+        let (join, ready_json) = (self.token()?, self.common.ready_json);
+        Ok(Plan::Run { config: Box::new(config), read: Read::new(move || self.config()), join, ready_json })
     }
 
     fn check(self) -> Result<Plan, Misuse> {
@@ -85,7 +88,13 @@ impl DaemonArgs {
             return Err(Misuse::DaemonFlags);
         }
         let config = self.config()?;
+        self.token()?;
         Ok(Plan::Print(format!("the configuration is good; the data directory is {}\n", config.data_dir.display())))
+    }
+
+    fn token(&self) -> Result<Option<Token>, Misuse> {
+        let join = self.join.as_deref().filter(|join| !join.is_empty());
+        Ok(join.map(str::parse).transpose()?)
     }
 
     /// Defaults under file under environment under flags.

@@ -88,7 +88,7 @@ pub fn tokens(tokens: &[TokenInfo]) -> String {
     if tokens.is_empty() {
         return "no tokens; `pams-server token create` makes one\n".to_owned();
     }
-    let mut table = plain(&["Id", "State", "Uses left", "Used", "Created", "Expires", "Note"], 2..4);
+    let mut table = plain(&["Id", "Role", "State", "Uses left", "Used", "Created", "Expires", "Note"], 3..5);
     for token in tokens {
         table.add_row(token::row(token));
     }

@@ -139,11 +139,33 @@ async fn a_token_is_made_listed_and_revoked_beside_the_server() {
     assert!(!listed.to_string().contains("secret"));
 
     let told = text(&served, &format!("pams-server token revoke {}", token.id)).await;
-    assert_eq!(told, format!("token {} is revoked; agents that have joined with it stay\n", token.id));
+    assert_eq!(told, format!("token {} is revoked; who has joined with it stays\n", token.id));
     let shown = text(&served, "pams-server token list").await;
-    assert!(shown.starts_with("Id          State    Uses left  Used  Created"), "{shown}");
-    assert!(shown.contains(&format!("{}  revoked          1     0  2", token.id)), "{shown}");
+    assert!(shown.starts_with("Id          Role   State    Uses left  Used  Created"), "{shown}");
+    assert!(shown.contains(&format!("{}  agent  revoked          1     0  2", token.id)), "{shown}");
     assert_eq!(fault(&served, "pams-server token revoke none").await.0, 1);
+}
+
+#[tokio::test]
+async fn a_token_for_servers_is_good_for_one_and_an_hour() {
+    let served = with_keys().await;
+    let made = json(&served, "pams-server token create --role server").await;
+    let (token, command) = (made["token"].as_str().unwrap(), made["command"].as_str().unwrap());
+    assert_eq!(command, format!("pams-server --join '{token}'"));
+    let listed = json(&served, "pams-server token list").await;
+    let row = &listed["tokens"][0];
+    let seconds = row["expires_at"].as_u64().unwrap() - row["created_at"].as_u64().unwrap();
+    assert_eq!((&row["role"], &row["uses_left"], seconds), (&"server".into(), &1.into(), 3_600));
+    let (_, aside) = run(&served, "pams-server token create --role server --ttl 2h --uses 2").await.unwrap();
+    assert!(aside.contains(": 2 uses, until 2") && aside.ends_with("as a server, and let agents in\n"), "{aside}");
+    let shown = text(&served, "pams-server token list").await;
+    assert_eq!(shown.matches("  server  open  ").count(), 2, "{shown}");
+    let (agent, day) = (json(&served, "pams-server token create").await, 24 * 3_600);
+    let listed = json(&served, "pams-server token list").await;
+    assert_eq!(agent["expires_at"].as_u64().unwrap() - listed["tokens"][2]["created_at"].as_u64().unwrap(), day);
+    let joining = format!("pams-server --join {token} --data-dir /d");
+    let Ok(Plan::Run { join: Some(join), .. }) = args(&joining).plan() else { panic!("{joining}") };
+    assert_eq!(join.to_string(), token);
 }
 
 #[tokio::test]
@@ -181,7 +203,7 @@ fn mistakes_in_flags_are_told() {
         ("pams-server token create --uses 0", "give 1 to 4294967295, or unlimited"),
         ("pams-server token create --ttl 24", "give a time with its unit"),
         ("pams-server token create --ttl 0s", "give a time with its unit"),
-        ("pams-server token create --role server", "[possible values: agent]"),
+        ("pams-server token create --role admin", "[possible values: agent, server]"),
         ("pams-server token create --advertise home", "expected host:port"),
         ("pams-server peers --liveness dead", "[possible values: live, overdue, gone, left]"),
         ("pams-server peers --limit 0", "0 is not in 1.."),
@@ -195,14 +217,15 @@ fn mistakes_in_flags_are_told() {
     assert!(misuse("pams-server check-config --ready-json").starts_with("flags of the daemon"));
     assert!(misuse("pams-server --advertise home").starts_with("--advertise"));
     assert!(misuse("pams-server --domain a_b").starts_with("--domain: "));
+    assert!(misuse("pams-server --join x").starts_with("--join: not a join token"));
 }
 
 #[test]
 fn flags_set_their_keys_before_and_after_the_subcommand() {
     let line =
         "pams-server --name n --domain example.org --advertise a:1,b:2 --listen 127.0.0.1:0 --http off --data-dir /d";
-    let Ok(Plan::Run { config, ready_json: false, read: _ }) = args(line).plan() else { panic!("{line}") };
-    assert_eq!((config.label().as_str(), config.domain.as_str()), ("n", "example.org"));
+    let Ok(Plan::Run { config, join: None, ready_json: false, read: _ }) = args(line).plan() else { panic!("{line}") };
+    assert_eq!((config.label().as_str(), config.domain.as_deref()), ("n", Some("example.org")));
     assert_eq!(config.advertise.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "b:2"]);
     assert_eq!((config.listen.port(), config.http), (0, crate::config::Http::Off));
     for line in [

@@ -1,7 +1,7 @@
 //! `pams-server token`: works on the token store in the data directory, beside a running server or without one. The server
 //! looks at the file before each answer, so what is done here holds at once.
 
-use std::{fs, io::Write, os::unix::fs::MetadataExt};
+use std::{fs, io::Write, os::unix::fs::MetadataExt, time::Duration};
 
 use nix::unistd::{Uid, User, geteuid};
 use pams_shared::{
@@ -22,9 +22,13 @@ use super::{
 };
 use crate::shell::http::About;
 
-/// The line to paste on an agent's host.
-pub fn join_line(token: &impl std::fmt::Display) -> String {
-    format!("pams-agent --join '{token}'")
+/// How long a token is good if nobody says so: one for servers is worth more to a thief.
+const AGENT_TTL: Duration = Duration::from_secs(24 * 3_600);
+const SERVER_TTL: Duration = Duration::from_secs(3_600);
+
+/// The line to paste on the host of who joins.
+pub fn join_line(role: Role, token: &impl std::fmt::Display) -> String {
+    format!("pams-{} --join '{token}'", role.as_str())
 }
 
 /// What is told of a new token. Whoever sees it may join.
@@ -48,14 +52,19 @@ impl Asking {
         let now = Clock.now().wall_ms() / 1_000;
         match ask {
             TokenAsk::Create { uses: Uses(uses), ttl, note, role, advertise, .. } => {
+                let ttl = ttl.unwrap_or(if role == Role::Server { SERVER_TTL } else { AGENT_TTL });
                 let grant = Grant { role, uses, expires_at: now + ttl.as_secs(), note };
                 let created = self.create(grant, advertise, now).await?;
                 match self.form {
                     Form::Json => self.json(&created, out),
                     Form::Table => {
                         writeln!(out, "{}", created.command)?;
-                        let (uses, until) = (show::uses(uses), time(created.expires_at));
-                        Ok(writeln!(aside, "token {}: {uses}, until {until}; whoever has it can join", created.id)?)
+                        let (id, uses, until) = (&created.id, show::uses(uses), time(created.expires_at));
+                        let role = match role {
+                            Role::Agent => "",
+                            Role::Server => " as a server, and let agents in",
+                        };
+                        Ok(writeln!(aside, "token {id}: {uses}, until {until}; whoever has it can join{role}")?)
                     }
                 }
             }
@@ -76,7 +85,7 @@ impl Asking {
                 }
                 match self.form {
                     Form::Json => self.json(&json!({ "id": id, "revoked": true }), out),
-                    Form::Table => Ok(writeln!(out, "token {id} is revoked; agents that have joined with it stay")?),
+                    Form::Table => Ok(writeln!(out, "token {id} is revoked; who has joined with it stays")?),
                 }
             }
         }
@@ -90,7 +99,7 @@ impl Asking {
         let (id, secret) = TokenStore::open(dir)?.create(&grant, now)?;
         let Grant { role, uses, expires_at, note } = grant;
         let token = Token { pin, id: id.clone(), secret, addresses: addresses.clone() };
-        let command = join_line(&token);
+        let command = join_line(role, &token);
         Ok(Created { id, token: token.to_string(), command, role, uses, expires_at, note, addresses })
     }
 
@@ -127,9 +136,10 @@ impl Asking {
 }
 
 /// For the table.
-pub(super) fn row(token: &TokenInfo) -> [String; 7] {
+pub(super) fn row(token: &TokenInfo) -> [String; 8] {
     [
         token.id.clone(),
+        token.role.as_str().to_owned(),
         token.state.as_str().replace('_', " "),
         token.uses_left.map_or_else(|| "any".to_owned(), |n| n.to_string()),
         token.used.to_string(),

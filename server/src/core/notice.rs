@@ -29,6 +29,8 @@ pub enum Notice {
     PeersFull { peer: PeerId },
     /// We are about to stop: turned away.
     Draining { peer: PeerId },
+    /// We have just started among others, and wait for what they know: turned away.
+    Settling { peer: PeerId },
     /// A newer session of the peer took the place of one that was still open. Again and again: one identity on two hosts.
     Superseded { peer: PeerId },
     /// Something came on a session that is over or never was; ignored.
@@ -76,6 +78,7 @@ impl Notice {
             Notice::BadHello { .. } => "bad_hello",
             Notice::PeersFull { .. } => "peers_full",
             Notice::Draining { .. } => "draining",
+            Notice::Settling { .. } => "settling",
             Notice::Superseded { .. } => "superseded",
             Notice::StaleSession { .. } => "stale_session",
             Notice::StalePresence { .. } => "stale_presence",
@@ -121,6 +124,7 @@ impl Notice {
         "bad_hello",
         "peers_full",
         "draining",
+        "settling",
         "superseded",
         "stale_session",
         "stale_presence",

@@ -87,6 +87,11 @@ impl Pams {
             let detail = "this server is about to stop; try another one, or again later".to_owned();
             return Err((Rejection::Busy, detail, Notice::Draining { peer }));
         }
+        if self.cluster.is_settling(now) {
+            let detail = "this server has just started and asks the others what it knew; try another one, or again in \
+                          some seconds";
+            return Err((Rejection::Busy, detail.to_owned(), Notice::Settling { peer }));
+        }
         match self.directory.row(peer).map(Row::order).or_else(|| self.older_elsewhere(peer, hello)) {
             Some(known) if (hello.epoch, hello.attach) < (known.epoch, known.attach) => {
                 let detail = format!(

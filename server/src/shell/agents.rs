@@ -180,7 +180,7 @@ async fn greet(
     Err(End::new(close::REJECTED, "the reason stands in HelloAck"))
 }
 
-/// Whether the agent is welcome: its key is bound here, and the core says so.
+/// Whether the agent is welcome: the authority knows its key or trusts the server that does, and the core says so.
 async fn welcome(
     door: &Door,
     connection: &Connection,
@@ -197,7 +197,7 @@ async fn welcome(
         );
         Rejected { code: Rejection::Key, detail }
     };
-    if !door.registrar.is_bound(&subject).await {
+    if !door.registrar.is_welcome(&subject).await {
         return Ok(Err(unknown()));
     }
     let (answer, verdict) = oneshot::channel();
@@ -207,7 +207,7 @@ async fn welcome(
     tell(door, Event::Opened { session, peer, hello, observed, same_host, connection, outbox, answer }).await?;
     let verdict = verdict.await.map_err(|_| End::DONE)?;
     // Asked again: it may have been forgotten after the first look and before the core heard of the session.
-    if verdict.is_ok() && !door.registrar.is_bound(&subject).await {
+    if verdict.is_ok() && !door.registrar.is_welcome(&subject).await {
         tell(door, Event::Closed { session }).await?;
         return Ok(Err(unknown()));
     }

@@ -1,5 +1,5 @@
 //! Joining and renewing: the authority behind a lock, which does its work off the runtime's threads because it signs and
-//! syncs files, and the conversation with an agent that joins.
+//! syncs files, and the conversation with an agent or a server that joins.
 //!
 //! Who may have a certificate is the authority's to decide. Whoever asks, each first certificate, given or not, is a line
 //! in the log.
@@ -10,7 +10,7 @@ use pams_shared::{
     clock::Clock,
     frame::{Frame, Issued, Join, Refusal, Refused},
     id::PeerId,
-    identity::{Authority, IdentityError, Subject},
+    identity::{Authority, IdentityError, Renewal, Subject},
     quic,
 };
 use quinn::Connection;
@@ -27,6 +27,9 @@ use crate::metrics::Metrics;
 
 /// How often the age of the server's own certificates is looked at.
 const OWN_LOOK: Duration = Duration::from_secs(5 * 60);
+
+const INTERMEDIATE_DUE: &str = "the certificate that this server signs others' with has to be renewed by the server that made \
+                                the cluster; should that one not come back, join again with a new token of role server";
 
 /// The authority as the tasks of the shell share it.
 #[derive(Clone, Debug)]
@@ -47,15 +50,15 @@ impl Registrar {
         self.with(move |authority, now| authority.renew(&subject, &csr, now)).await.unwrap_or_else(|| Err(broken()))
     }
 
-    /// Whether this id is bound to this key here.
-    pub async fn is_bound(&self, subject: &Subject) -> bool {
-        self.0.lock().await.is_bound(subject)
+    /// Whether who has shown this leaf may work here.
+    pub async fn is_welcome(&self, subject: &Subject) -> bool {
+        self.0.lock().await.is_welcome(subject)
     }
 
-    /// Frees an id for another key; says whether it was bound.
-    pub async fn unbind(&self, peer: PeerId) -> Result<bool, IdentityError> {
-        let unbound = self.with(move |authority, now| authority.unbind(peer.0, now)).await;
-        unbound.unwrap_or_else(|| Err(IdentityError::Crypto("unbinding the id went wrong".into())))
+    /// Turns an id away, and frees it for another key; says whether it was bound.
+    pub async fn ban(&self, peer: PeerId) -> Result<bool, IdentityError> {
+        let bound = self.with(move |authority, now| authority.ban(peer.0, now)).await;
+        bound.unwrap_or_else(|| Err(IdentityError::Crypto("banning the id went wrong".into())))
     }
 
     /// Keeps the server's own certificates fresh, for ever.
@@ -65,10 +68,14 @@ impl Registrar {
         loop {
             look.tick().await;
             match self.with(|authority, now| Ok((authority.renew_due(now)?, authority.expiry()?))).await {
-                Some(Ok((renewed, expiry))) => {
+                Some(Ok((Renewal { renewed, intermediate_due }, expiry))) => {
                     metrics.certificates(expiry);
                     if renewed {
                         tracing::info!("the server's certificate was renewed");
+                        // A few times in a day; four months are left from the first time on.
+                        if intermediate_due {
+                            tracing::warn!(expires = expiry.intermediate, "{INTERMEDIATE_DUE}");
+                        }
                     }
                 }
                 Some(Err::<_, IdentityError>(error)) => {
@@ -92,7 +99,7 @@ impl Registrar {
     }
 }
 
-/// One agent joins; then it closes.
+/// One agent or server joins; then it closes.
 pub async fn converse(door: &Door, connection: &Connection, deadline: Instant, _newcomer: Newcomer) -> End {
     let (mut send, _receive, frame) = match door.first_frame(connection, deadline).await {
         Ok(first) => first,
@@ -115,14 +122,14 @@ pub async fn converse(door: &Door, connection: &Connection, deadline: Instant, _
 }
 
 async fn enrol(door: &Door, join: Join, from: SocketAddr) -> Result<Issued, Refused> {
-    let Join { token_id: token, id: peer, name, .. } = &join;
-    let (token, peer, name) = (token.clone(), *peer, name.clone());
+    let Join { token_id: token, id, role, name, .. } = &join;
+    let (token, id, role, name) = (token.clone(), *id, role.as_str(), name.clone());
     let result = door.registrar.enrol(join).await;
     door.metrics.joined(result.as_ref().map(|_| ()).map_err(|refused| refused.code));
     match &result {
-        Ok(_) => tracing::info!(token, %peer, name, %from, "agent joined"),
+        Ok(_) => tracing::info!(token, %id, role, name, %from, "joined"),
         Err(Refused { code, detail }) => {
-            tracing::info!(token, %peer, name, %from, refusal = ?code, why = detail, "agent may not join");
+            tracing::info!(token, %id, role, name, %from, refusal = ?code, why = detail, "may not join");
         }
     }
     result

@@ -8,6 +8,7 @@ mod door;
 mod enrol;
 pub mod handle;
 pub mod http;
+mod join;
 mod newcomers;
 mod outbox;
 pub mod reload;
@@ -279,7 +280,7 @@ impl Shell {
     fn unbind(&mut self, peer: PeerId, entry: Forgot, answer: oneshot::Sender<Result<Forgotten, IdentityError>>) {
         let registrar = self.registrar.clone();
         self.unbinding.spawn(async move {
-            let result = registrar.unbind(peer).await;
+            let result = registrar.ban(peer).await;
             Unbound { peer, entry, result, answer }
         });
     }

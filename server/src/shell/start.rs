@@ -23,6 +23,7 @@ use pams_shared::{
         self, Address, Authority, Grant, GrantError, IdentityError, Token, client_tls, server_tls, system_time,
     },
     logs, quic,
+    redeem::RedeemError,
     reload::{Read, ReloadError, Reloader},
     socket::{Socket, reachable},
     supervisor::Supervisor,
@@ -43,6 +44,7 @@ use super::{
     enrol::Registrar,
     handle::Handle,
     http::{self, About, ListenError, Sources},
+    join::join,
     reload::Reloading,
     siblings::{
         Neighbours, Siblings,
@@ -68,6 +70,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// What a program that carries the server may want beside the configuration.
 #[derive(Default)]
 pub struct Options {
+    /// The token of another server to join with, at the first start.
+    pub join: Option<Token>,
     /// Called once, when everything is served.
     pub ready: Option<TellReady>,
     /// In place of [`Limits::of_peers`].
@@ -100,6 +104,8 @@ pub struct Ready {
 pub enum StartError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Join(#[from] RedeemError),
     #[error("the first token cannot be made: {0}")]
     Token(#[from] GrantError),
     #[error(transparent)]
@@ -177,16 +183,20 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let (socket, _) = Socket::bind(config.listen, STAMPS_MAX).map_err(cannot_listen(config.listen))?;
     let quic = socket.address().map_err(cannot_listen(config.listen))?;
     probe(config.http).await?;
-    let mut authority = Authority::open(&config.data_dir, &config.domain, seconds())?;
+    let joining = match &options.join {
+        Some(token) => join(&config, &socket, token).await?,
+        None => None,
+    };
+    let mut authority = Authority::open(&config.data_dir, config.domain.as_deref(), seconds())?;
     if authority.was_torn() {
         tracing::warn!("the last entry of the file `bindings` was cut off: who was joining then will try again");
     }
     metrics.certificates(authority.expiry()?);
     let listeners = http::bind(config.http, &config.admin_socket()).await?;
     let advertise = config.advertised(quic);
-    let endpoint = endpoint(&authority, socket.clone())?;
+    let endpoint = endpoint(&authority, socket.clone(), joining)?;
     let identity = (authority.server_id(), authority.generation());
-    let myself = myself(&config, &[], identity, (&advertise, listeners.http())).await?;
+    let myself = myself(&config, authority.seeds(), identity, (&advertise, listeners.http())).await?;
     let neighbours = neighbours(&myself.member, &authority, socket.clone())?;
     // Last of what can fail: a token that is made is shown, and whatever start gets here first makes it.
     let first_token = match authority.tokens().is_new() {
@@ -195,7 +205,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     };
     let ready = Ready { quic: reachable(quic), http: listeners.http(), first_token };
     let about = about(&config, &authority, quic, ready.http, advertise);
-    tracing::info!(id = %about.id, generation = about.generation, %quic, http = ?ready.http, "serving");
+    tracing::info!(id = %about.id, generation = about.generation, root_key = authority.has_root_key(), %quic, http = ?ready.http, "serving");
 
     let (handle, requests) = Handle::new();
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
@@ -206,7 +216,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let door = Arc::new(Door {
         software: SOFTWARE,
         generation: about.generation,
-        domain: config.domain.clone(),
+        domain: about.domain.clone(),
         registrar: registrar.clone(),
         metrics: metrics.clone(),
         events,
@@ -304,12 +314,18 @@ fn cannot_listen(address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::Listen { address, source }
 }
 
-/// Both protocols on one endpoint. Its reset key is kept, so that agents notice a restart at their next packet.
-fn endpoint(authority: &Authority, socket: Arc<Socket>) -> Result<Endpoint, StartError> {
+/// Both protocols on one endpoint, the one that was used to join if there is. Its reset key is kept, so that agents notice a
+/// restart at their next packet.
+fn endpoint(authority: &Authority, socket: Arc<Socket>, joined: Option<Endpoint>) -> Result<Endpoint, StartError> {
     let tls = server_tls(authority.own(), authority.root(), system_time())?;
     let server = quic::server_config(Arc::new(tls), quic::home_transport())
         .map_err(|error| StartError::Tls(rustls::Error::General(error.to_string())))?;
-    quic::endpoint(socket, authority.reset_key(), Some(server)).map_err(StartError::Quic)
+    let endpoint = match joined {
+        Some(endpoint) => endpoint,
+        None => quic::endpoint(socket, authority.reset_key(), None).map_err(StartError::Quic)?,
+    };
+    endpoint.set_server_config(Some(server));
+    Ok(endpoint)
 }
 
 /// Who we are among the servers, and where we begin to look for them: what is configured, what the token named, and the
@@ -368,7 +384,7 @@ fn about(
     About {
         id: authority.server_id(),
         name: config.label(),
-        domain: config.domain.clone(),
+        domain: authority.domain().to_owned(),
         software: SOFTWARE.to_owned(),
         generation: authority.generation(),
         started_ms: Clock.now().wall_ms(),

@@ -52,6 +52,7 @@ fn log(notice: &Notice, again: bool) {
         Notice::BadHello { peer } => warn!(%peer, "turned away: no usable Hello"),
         Notice::PeersFull { peer } => warn!(%peer, "turned away: no room for more peers"),
         Notice::Draining { peer } => debug!(%peer, "turned away: the server stops"),
+        Notice::Settling { peer } => debug!(%peer, "turned away: the server asks the others what it knew"),
         Notice::Gap { peer, missing } if again => debug!(%peer, missing, "batches never came"),
         Notice::Gap { peer, missing } => warn!(%peer, missing, "batches never came; their records are not counted"),
         Notice::Resumed { peer, batch } => {

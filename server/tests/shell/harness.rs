@@ -6,7 +6,7 @@ use pams_server::{
     config::Config,
     core::{Pams, view::PeerDetail},
     metrics::Snapshot,
-    shell::{Limits, Options, Running, start},
+    shell::{Limits, Options, Running, StartError, start},
 };
 use pams_shared::{
     clock::Clock,
@@ -14,7 +14,7 @@ use pams_shared::{
     frame::{Frame, Hello, HelloAck, Issued, Join, Profile, Refused, Rejected, Report, ReportAck, Role, capability},
     id::PeerId,
     identity::{
-        AgentIdentity, DOMAIN_DEFAULT, Grant, JOIN_NAME, Token, TokenStore, client_tls, home_name, join_tls,
+        AgentIdentity, DOMAIN_DEFAULT, Grant, JOIN_NAME, Token, TokenStore, client_tls, home_name, join_tls, pin_of,
         system_time,
     },
     moment::Moment,
@@ -51,6 +51,14 @@ impl Home {
         Self { dir, running }
     }
 
+    /// One that joins with this token.
+    pub async fn joining(token: Token) -> Result<Self, StartError> {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { join: Some(token), ..Options::default() };
+        let running = soon(start(config(&dir, LOOPBACK), options)).await?;
+        Ok(Self { dir, running })
+    }
+
     /// One that does not wait for agents of before.
     pub async fn without_grace() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -76,10 +84,15 @@ impl Home {
 
     /// A new token for an agent, made beside the running server as the CLI does, `ago` seconds ago.
     pub fn token(&self, uses: Option<u32>, ago: u64) -> Token {
+        self.token_of(Role::Agent, uses, ago)
+    }
+
+    pub fn token_of(&self, role: Role, uses: Option<u32>, ago: u64) -> Token {
         let now = Clock.now().wall_ms() / 1_000 - ago;
-        let grant = Grant { role: Role::Agent, uses, expires_at: now + DAY, note: String::new() };
+        let grant = Grant { role, uses, expires_at: now + DAY, note: String::new() };
         let (id, secret) = self.tokens().create(&grant, now).unwrap();
-        Token { id, secret, ..self.running.ready.first_token.clone().unwrap() }
+        let pin = pin_of(&self.dir.path().join("home")).unwrap();
+        Token { pin, id, secret, addresses: vec![self.at().into()] }
     }
 
     pub fn tokens(&self) -> TokenStore {

@@ -75,7 +75,7 @@ async fn each_mistake_with_a_token_is_told_apart() {
     assert!(j.home.tokens().revoke(&revoked.id, 1).unwrap());
     check(&j, j.refused(&revoked, j.ask(&revoked)), Refusal::TokenRevoked, "token_revoked", NEW).await;
     let as_server = Join { role: Role::Server, ..j.ask(&good) };
-    check(&j, j.refused(&good, as_server), Refusal::TokenRole, "token_role", "only agents can join").await;
+    check(&j, j.refused(&good, as_server), Refusal::TokenRole, "token_role", "start pams-agent with it").await;
     let csr = Join { csr: vec![1, 2, 3], ..j.ask(&good) };
     check(&j, j.refused(&good, csr), Refusal::Csr, "csr", "pams-agent of this version").await;
     let nobody = Join { id: Uuid::nil(), ..j.ask(&good) };

@@ -7,6 +7,7 @@ mod harness;
 mod joining;
 mod limits;
 mod pushes;
+mod servers;
 mod service;
 mod starting;
 mod strangers;

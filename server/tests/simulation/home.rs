@@ -288,6 +288,7 @@ impl World {
             | Notice::ViewsFull { .. }
             | Notice::SubscriptionRefused { .. }
             | Notice::Server { .. }
+            | Notice::Settling { .. }
             | Notice::Gossip(_)
             | Notice::BadDeltas { .. }
             | Notice::SiblingsFull { .. }

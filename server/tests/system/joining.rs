@@ -9,18 +9,18 @@ use crate::{
     peer::Seat,
 };
 
-async fn tokens(pams: &Pams) -> Vec<Value> {
+pub async fn tokens(pams: &Pams) -> Vec<Value> {
     let told: Value = serde_json::from_str(&pams.cli(&["token", "list", "-o", "json"]).await).unwrap();
     told["tokens"].as_array().unwrap().clone()
 }
 
-async fn token(pams: &Pams, words: &[&str]) -> (String, String) {
+pub async fn token(pams: &Pams, words: &[&str]) -> (String, String) {
     let told = pams.cli(&[&["token", "create", "-o", "json"], words].concat()).await;
     let told: Value = serde_json::from_str(&told).unwrap();
     (told["id"].as_str().unwrap().to_owned(), told["token"].as_str().unwrap().to_owned())
 }
 
-async fn refused(pams: &Pams, name: &str, token: &str) -> String {
+pub async fn refused(pams: &Pams, name: &str, token: &str) -> String {
     match Seat::new(pams.dir.path(), name).try_start(Some(token)).await {
         Ok(_) => panic!("{name} joined"),
         Err(error) => format!("{error:#}"),

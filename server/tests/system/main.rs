@@ -14,6 +14,7 @@ mod partition;
 mod peer;
 mod restart;
 mod roster;
+mod servers;
 mod subscribe;
 mod timing;
 mod twins;

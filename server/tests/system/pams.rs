@@ -1,6 +1,11 @@
 //! The real `pams-server` program, in a process of its own with its own data directory.
 
-use std::{fs::File, net::SocketAddr, path::PathBuf, process::Stdio};
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Output, Stdio},
+};
 
 use pams_shared::{
     expo::Exposition,
@@ -50,6 +55,15 @@ impl Pams {
         Self::run(dir, LOOPBACK, LOOPBACK, more, true).await
     }
 
+    /// What one that does not start tells, and its exit code.
+    pub async fn fails(more: &[&str]) -> (i32, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = command();
+        command.arg("--data-dir").arg(dir.path().join("home")).args(["--http", "off", "--log", "error"]);
+        let output = command.args(["--listen", &LOOPBACK.to_string()]).args(more).output().await.unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+
     async fn run(dir: TempDir, quic: SocketAddr, http: SocketAddr, more: Vec<String>, first: bool) -> Self {
         let mut command = command();
         command.arg("--data-dir").arg(dir.path().join("home")).args(["--ready-json", "--log", "warn"]);
@@ -94,9 +108,20 @@ impl Pams {
 
     /// What a command beside the server prints; it must succeed.
     pub async fn cli(&self, words: &[&str]) -> String {
-        let output = command().args(words).arg("--data-dir").arg(self.dir.path().join("home")).output().await.unwrap();
+        let output = self.output(words).await;
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Why a command beside the server is not done.
+    pub async fn cli_fails(&self, words: &[&str]) -> String {
+        let output = self.output(words).await;
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    async fn output(&self, words: &[&str]) -> Output {
+        command().args(words).arg("--data-dir").arg(self.dir.path().join("home")).output().await.unwrap()
     }
 
     pub fn folder(&self, name: &str) -> PathBuf {

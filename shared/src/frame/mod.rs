@@ -342,7 +342,7 @@ impl Role {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// Leaf first, DER, without the root.
+    /// Leaf first, DER, without the root; for a server its intermediate alone.
     pub chain: Vec<Vec<u8>>,
     pub root: Vec<u8>,
     pub domain: String,

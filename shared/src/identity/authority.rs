@@ -1,8 +1,9 @@
-//! The certificate authority inside `pams-server`: its data directory, its own leaf, and who gets one.
+//! The certificate authority inside `pams-server`: its own leaf, who gets one from it, and who is welcome with one.
 //!
-//! `root.pem` and `ca.pem` hold a certificate and its key each, `server.json` what makes this server the same after a
-//! restart, `bindings` and `tokens.json` stand beside them. Nothing is revoked by list: leaves are short, renewal can be
-//! refused. Several servers under one root are not built yet; joining as a server is refused.
+//! Each server signs leaves with an intermediate of its own. The root's key, which signs intermediates, is at the server that
+//! made the cluster alone; one that joined ([`Applicant`](super::Applicant)) has the root's certificate. Nothing is revoked by
+//! list: leaves are short, renewal can be refused, and each server turns away whom it has banned. What is on disk is `vault`'s,
+//! and `bindings` and `tokens.json` beside it.
 
 use std::{
     fs::File,
@@ -10,53 +11,32 @@ use std::{
     sync::Arc,
 };
 
-use rcgen::{Issuer, KeyPair, PKCS_ED25519};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject};
-use serde::{Deserialize, Serialize};
+use rcgen::{Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
 use uuid::Uuid;
 
 use super::{
-    GRACE_SECONDS, IdentityError, Own, RESET_KEY_BYTES, Subject, TokenStore,
+    Address, DOMAIN_DEFAULT, GRACE_SECONDS, IdentityError, Own, RESET_KEY_BYTES, Subject, TokenStore,
     bindings::Bindings,
-    check_domain, files, is_due,
-    issue::{self, CA_SECONDS, PublicKey},
-    name, random,
+    check_domain, files,
+    issue::{self, PublicKey},
+    name,
     store::{Ask, refused},
-    text,
+    vault::{self, Root, Signer, State},
 };
 use crate::{
     frame::{Issued, Join, Refusal, Refused, Role},
     id::ServerId,
 };
 
-const ADVICE: &str = "restore the data directory from a backup; only if it never served, remove it and start anew";
-const VERSION: u32 = 1;
-
-/// What stays the same over restarts, but for the generation.
-#[derive(Serialize, Deserialize)]
-struct State {
-    version: u32,
-    id: Uuid,
-    domain: String,
-    generation: u64,
-    #[serde(with = "text")]
-    reset_key: [u8; RESET_KEY_BYTES],
-    /// PKCS#8.
-    #[serde(with = "text")]
-    key: Vec<u8>,
-}
-
-/// A certificate that signs others, and its key.
-struct Signer {
-    der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
-}
+/// Stands where a binding names its token, if the id was bound elsewhere before and renewed here. No token has this id.
+const RENEWED: &str = "renewed";
 
 pub struct Authority {
     dir: PathBuf,
     state: State,
     key: KeyPair,
-    root: Signer,
+    root: Root,
     ca: Signer,
     own: Arc<Own>,
     subject: Subject,
@@ -76,6 +56,16 @@ pub struct Expiry {
     pub root: u64,
 }
 
+/// What [`Authority::renew_due`] did, and what it left to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// The server's leaf is a new one.
+    pub renewed: bool,
+    /// The intermediate is due, and this server cannot sign it: a server with the root's key has to be asked, with
+    /// [`Authority::ca_request`].
+    pub intermediate_due: bool,
+}
+
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let s = &self.state;
@@ -88,30 +78,35 @@ impl std::fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// Opens the data directory, or makes it at the first start; takes its lock and counts the start. `now`: unix
-    /// seconds, here and below.
-    pub fn open(dir: &Path, domain: &str, now: u64) -> Result<Self, IdentityError> {
-        check_domain(domain)?;
+    /// Opens the data directory, or makes it at the first start; takes its lock and counts the start. `domain`: `None` takes
+    /// what the directory has, and the default for a new one. `now`: unix seconds, here and below.
+    pub fn open<'a>(dir: &Path, domain: impl Into<Option<&'a str>>, now: u64) -> Result<Self, IdentityError> {
+        let domain = domain.into();
+        domain.map(check_domain).transpose()?;
         files::make_dir(dir)?;
         let lock = files::lock_dir(dir, "pams-server")?;
-        let mut state = match read_state(dir)? {
+        let mut state = match State::read(dir)? {
             Some(state) => state,
-            None => first_state(domain)?,
+            None => State::new()?,
         };
         let first_start = state.generation == 0;
-        if state.domain != domain {
-            return Err(IdentityError::OtherDomain { dir: dir.into(), has: state.domain, wanted: domain.into() });
+        if state.is_blank() {
+            state.domain = domain.unwrap_or(DOMAIN_DEFAULT).into();
+        } else if let Some(wanted) = domain.filter(|d| *d != state.domain) {
+            return Err(IdentityError::OtherDomain { dir: dir.into(), has: state.domain, wanted: wanted.into() });
         }
-        let root = open_root(dir, first_start, now)?;
-        let ca = open_ca(dir, first_start, state.id, &root, now)?;
-        let key = key_of(&dir.join("server.json"), &state.key)?;
-        let (own, subject) = own(&state, &key, &root, &ca, now)?;
+        let root = vault::open_root(dir, &state, now)?;
+        let ca = vault::open_ca(dir, &state, &root, now)?;
+        let key = state.key(dir)?;
+        let leaf = sign_own(&state, &key, &ca, now)?;
+        let subject = Subject::of_leaf(&leaf)?;
+        let own = Own::new(vec![leaf, ca.der.clone()], key.serialized_der(), root.der.clone())?;
         // A first start may be interrupted anywhere before the start is counted, and then begins again with what is there.
-        write_state(dir, &state)?;
+        state.write(dir)?;
         let (bindings, torn) = Bindings::open(dir)?;
         let tokens = TokenStore::open(dir)?;
         state.generation = state.generation.saturating_add(1);
-        write_state(dir, &state)?;
+        state.write(dir)?;
         let dir = dir.into();
         Ok(Self { dir, state, key, root, ca, own, subject, bindings, tokens, first_start, torn, _lock: lock })
     }
@@ -132,6 +127,16 @@ impl Authority {
     /// Whether this directory was made just now: the moment to print a first token.
     pub fn is_first_start(&self) -> bool {
         self.first_start
+    }
+
+    /// Where other servers listen, as the token said that this one joined with; empty for the one that made the cluster.
+    pub fn seeds(&self) -> &[Address] {
+        self.state.joined.as_ref().map_or(&[], |joined| &joined.seeds)
+    }
+
+    /// Whether this server can let other servers join, and renew their intermediates.
+    pub fn has_root_key(&self) -> bool {
+        self.root.issuer.is_some()
     }
 
     /// Whether a half-written line at the end of `bindings` was dropped: an agent that was joining when the power went
@@ -173,46 +178,69 @@ impl Authority {
         &mut self.tokens
     }
 
-    /// Renews the server's leaf, and its intermediate, if two thirds of their life are over; says whether. To be called
+    /// Renews the server's leaf, and with the root's key its intermediate, if two thirds of their life are over. To be called
     /// every few minutes.
-    pub fn renew_due(&mut self, now: u64) -> Result<bool, IdentityError> {
-        if !self.subject.is_due(now) {
-            return Ok(false);
+    pub fn renew_due(&mut self, now: u64) -> Result<Renewal, IdentityError> {
+        let due = vault::ca_is_due(&self.ca.der, now)?;
+        let (renewed, intermediate_due) = (self.subject.is_due(now), due && !self.has_root_key());
+        if renewed {
+            if let Some(root) = self.root.issuer.as_ref().filter(|_| due) {
+                self.ca = vault::make_ca(&self.dir, self.state.id, root, now)?;
+            }
+            self.show(sign_own(&self.state, &self.key, &self.ca, now)?)?;
         }
-        if ca_is_due(&self.ca.der, now)? {
-            self.ca = make_ca(&self.dir, self.state.id, &self.root, now)?;
-        }
-        let leaf = sign_own(&self.state, &self.key, &self.ca, now)?;
-        self.subject = Subject::of_leaf(&leaf)?;
-        self.own.renew(vec![leaf, self.ca.der.clone()]);
-        Ok(true)
+        Ok(Renewal { renewed, intermediate_due })
     }
 
-    /// A first certificate for the holder of a token. The token is used only if all else is right, and not once more by
-    /// a repetition of the same request whose answer was lost.
+    /// A request for a new certificate of the intermediate, for the key that it has.
+    pub fn ca_request(&self) -> Result<Vec<u8>, IdentityError> {
+        issue::request(self.ca.issuer.key())
+    }
+
+    /// Takes a renewed intermediate, that a server with the root's key answered [`Authority::ca_request`] with. An error
+    /// changes nothing.
+    pub fn install_ca(&mut self, issued: &Issued, now: u64) -> Result<(), IdentityError> {
+        if issued.root[..] != self.root.der[..] || issued.domain != self.state.domain {
+            return Err(IdentityError::Issued("it is of another root or domain than this server's".into()));
+        }
+        let ca = vault::issued_ca(&self.root.der, issued, self.ca.issuer.key(), self.state.id)?;
+        let leaf = sign_own(&self.state, &self.key, &ca, now)?;
+        vault::write_ca(&self.dir, &ca)?;
+        self.ca = ca;
+        self.show(leaf)
+    }
+
+    /// Has others see this leaf from now on.
+    fn show(&mut self, leaf: CertificateDer<'static>) -> Result<(), IdentityError> {
+        self.subject = Subject::of_leaf(&leaf)?;
+        self.own.renew(vec![leaf, self.ca.der.clone()]);
+        Ok(())
+    }
+
+    /// A first certificate for the holder of a token: a leaf for an agent, an intermediate for a server. The token is used
+    /// only if all else is right, and not once more by a repetition of the same request whose answer was lost.
     pub fn enrol(&mut self, join: &Join, now: u64) -> Result<Issued, Refused> {
         if join.role == Role::Server {
-            let detail = "this version has one server: only agents can join it; start pams-agent with the token";
-            return Err(refused(Refusal::TokenRole, detail.into()));
+            self.root_key()?;
         }
         let ask = Ask { id: &join.token_id, secret: &join.secret, role: join.role };
         let bound = self.bindings.of(join.id).cloned();
         let by_this_token = bound.as_ref().is_some_and(|b| b.token == join.token_id);
         self.tokens.check(&ask, by_this_token, now)?;
+        let role = join.role.as_str();
         if join.id.get_version_num() != 4 {
-            let detail = format!("{} is no peer id: a UUIDv4 is needed; use a pams-agent of this version", join.id);
+            let detail = format!("{} is no id: a UUIDv4 is needed; use a pams-{role} of this version", join.id);
             return Err(refused(Refusal::Protocol, detail));
         }
-        let key = proven(&join.csr)?;
-        if bound.as_ref().is_some_and(|b| b.key_hash != key.hash()) {
-            return Err(taken(join.id));
+        let key = proven(&join.csr, join.role)?;
+        if join.id == self.state.id || bound.as_ref().is_some_and(|b| b.key_hash != key.hash()) {
+            return Err(taken(join.role, join.id));
         }
         if bound.is_none() && self.bindings.is_full() {
-            let detail = "this server knows as many agents as it can: forget old ones with `pams-server forget <id>`";
-            return Err(refused(Refusal::Busy, detail.into()));
+            return Err(full());
         }
-        let issued = self.issue(&key, join.id, now)?;
-        if !(by_this_token && bound.is_some_and(|b| b.key_hash == key.hash())) {
+        let issued = self.issue(join.role, &key, join.id, now)?;
+        if !by_this_token {
             self.tokens.redeem(&ask, now)?;
             if let Err(e) = self.bindings.bind(join.id, key.hash(), &join.token_id, now) {
                 // Both files are on the same full disk: should this fail too, a use is lost, never won.
@@ -223,180 +251,134 @@ impl Authority {
         Ok(issued)
     }
 
-    /// A new leaf for a connected agent, for the key that it has proven in TLS, its leaf being `subject`.
+    /// A new certificate for a connected agent, or the intermediate of a connected server, the leaf that it has shown in TLS
+    /// being `subject`. One that is welcome from elsewhere in the cluster is bound here as well.
     pub fn renew(&mut self, subject: &Subject, csr: &[u8], now: u64) -> Result<Issued, Refused> {
-        if subject.role != Role::Agent {
-            return Err(refused(Refusal::TokenRole, "only agents renew here: this version has one server".into()));
+        let (role, id) = (subject.role, subject.id);
+        if role == Role::Server {
+            self.root_key()?;
         }
-        let key = proven(csr)?;
-        if key.hash() != subject.key_hash {
+        let key = proven(csr, role)?;
+        // A server asks for its intermediate's key, which it is bound to; TLS has proven its leaf's.
+        if role == Role::Agent && key.hash() != subject.key_hash {
             let detail = "the request is for another key than the certificate in use: restart pams-agent";
             return Err(refused(Refusal::Csr, detail.into()));
         }
-        match self.bindings.of(subject.id) {
-            None => {
-                let detail = format!("this server has forgotten peer {}: {AGAIN}", subject.id);
-                return Err(refused(Refusal::Expired, detail));
-            }
-            Some(b) if b.key_hash != subject.key_hash => return Err(taken(subject.id)),
-            Some(_) => {}
+        let bound = self.bindings.of(id).map(|b| b.key_hash);
+        if bound.is_some_and(|hash| hash != key.hash()) {
+            return Err(taken(role, id));
         }
-        if subject.is_beyond_grace(now) {
-            let days = GRACE_SECONDS / super::DAY;
-            let detail = format!("the certificate of peer {} expired over {days} days ago: {AGAIN}", subject.id);
+        if !self.is_welcome(subject) {
+            let detail = format!("this server has forgotten {} {id}: {}", noun(role), again(role));
             return Err(refused(Refusal::Expired, detail));
         }
-        self.issue(&key, subject.id, now)
+        if subject.is_beyond_grace(now) {
+            let (days, noun, again) = (GRACE_SECONDS / super::DAY, noun(role), again(role));
+            let detail = format!("the certificate of {noun} {id} expired over {days} days ago: {again}");
+            return Err(refused(Refusal::Expired, detail));
+        }
+        if bound.is_none() && self.bindings.is_full() {
+            return Err(full());
+        }
+        let issued = self.issue(role, &key, id, now)?;
+        if bound.is_none() {
+            self.bindings.bind(id, key.hash(), RENEWED, now).map_err(|e| broken(&e))?;
+        }
+        Ok(issued)
     }
 
-    /// Whether the id is bound to this very key: no longer once it was forgotten, though its leaf still lives.
-    pub fn is_bound(&self, subject: &Subject) -> bool {
-        self.bindings.of(subject.id).is_some_and(|b| b.key_hash == subject.key_hash)
+    /// Whether who has shown this leaf may work here.
+    ///
+    /// An agent may whose id is bound here to its key; or is not bound here at all, and another server's intermediate signed
+    /// its leaf: it joined there. One that our own intermediate signed was forgotten here. A server may whose own
+    /// intermediate signed its leaf. Nobody may who is banned here, nor whom a banned server vouches for.
+    pub fn is_welcome(&self, subject: &Subject) -> bool {
+        let vouched = |issuer: ServerId| issuer != self.server_id() && !self.bindings.is_banned(issuer.0);
+        match (subject.role, self.bindings.of(subject.id)) {
+            _ if self.bindings.is_banned(subject.id) => false,
+            (Role::Agent, Some(binding)) => binding.key_hash == subject.key_hash,
+            (Role::Agent, None) => subject.issuer.is_some_and(vouched),
+            (Role::Server, _) => subject.issuer.is_some_and(|issuer| issuer.0 == subject.id && vouched(issuer)),
+        }
     }
 
-    /// Forgets whose the id is, so that another key may have it; says whether it was bound.
-    pub fn unbind(&mut self, id: Uuid, now: u64) -> Result<bool, IdentityError> {
-        self.bindings.unbind(id, now)
+    /// Turns an id away from now on, an agent's or a server's, and frees it for another key: it was forgotten, here or
+    /// elsewhere in the cluster. Joining anew with a token of this server ends it. Says whether the id was bound here.
+    pub fn ban(&mut self, id: Uuid, now: u64) -> Result<bool, IdentityError> {
+        self.bindings.ban(id, now)
     }
 
-    fn issue(&self, key: &PublicKey, id: Uuid, now: u64) -> Result<Issued, Refused> {
-        let leaf = issue::leaf(key, (Role::Agent, id), &self.state.domain, &self.ca.issuer, now);
-        let leaf = leaf.map_err(|e| broken(&e))?;
-        Ok(Issued {
-            chain: vec![leaf.der().to_vec(), self.ca.der.to_vec()],
-            root: self.root.der.to_vec(),
-            domain: self.state.domain.clone(),
+    /// Takes a ban back, as the id has joined anew elsewhere; says whether there was one.
+    pub fn unban(&mut self, id: Uuid, now: u64) -> Result<bool, IdentityError> {
+        self.bindings.unban(id, now)
+    }
+
+    fn issue(&self, role: Role, key: &PublicKey, id: Uuid, now: u64) -> Result<Issued, Refused> {
+        let der = |cert: Result<rcgen::Certificate, IdentityError>| match cert {
+            Ok(cert) => Ok(cert.der().to_vec()),
+            Err(e) => Err(broken(&e)),
+        };
+        let chain = match role {
+            Role::Agent => {
+                let leaf = issue::leaf(key, (Role::Agent, id), &self.state.domain, &self.ca.issuer, now);
+                vec![der(leaf)?, self.ca.der.to_vec()]
+            }
+            Role::Server => vec![der(issue::intermediate(key, id, self.root_key()?, now))?],
+        };
+        Ok(Issued { chain, root: self.root.der.to_vec(), domain: self.state.domain.clone() })
+    }
+
+    fn root_key(&self) -> Result<&Issuer<'static, KeyPair>, Refused> {
+        self.root.issuer.as_ref().ok_or_else(|| {
+            let detail = "only a server with the root's key can let servers join and renew their certificates, and this one \
+                          has joined the cluster itself: ask the server that made the cluster, with a token of its own \
+                          `pams-server token create --role server`";
+            refused(Refusal::TokenRole, detail.into())
         })
     }
 }
 
-/// The pin of the server whose data directory this is, for a command that makes a token beside the running server.
-pub fn pin_of(dir: &Path) -> Result<[u8; 32], IdentityError> {
-    let path = dir.join("root.pem");
-    let pem = files::read(&path)?.ok_or_else(|| {
-        files::damaged(&path, "there is none", "start pams-server once with this --data-dir, or name the right one")
-    })?;
-    let der = CertificateDer::from_pem_slice(&pem).map_err(|e| files::damaged(&path, e, ADVICE))?;
-    name::key_hash(&der).map_err(|e| files::damaged(&path, e, ADVICE))
+fn noun(role: Role) -> &'static str {
+    match role {
+        Role::Agent => "peer",
+        Role::Server => "server",
+    }
 }
 
-const AGAIN: &str = "join again: `pams-server token create` on the server, then pams-agent --join <token>";
+fn again(role: Role) -> &'static str {
+    match role {
+        Role::Agent => "join again: `pams-server token create` on the server, then pams-agent --join <token>",
+        Role::Server => {
+            "join again: `pams-server token create --role server` on the server that made the cluster, then pams-server \
+             --join <token>"
+        }
+    }
+}
 
-fn proven(csr: &[u8]) -> Result<PublicKey, Refused> {
+fn proven(csr: &[u8], role: Role) -> Result<PublicKey, Refused> {
     PublicKey::of_request(csr).map_err(|problem| {
-        let detail = format!("the certificate request cannot be used: {problem}; use a pams-agent of this version");
+        let role = role.as_str();
+        let detail = format!("the certificate request cannot be used: {problem}; use a pams-{role} of this version");
         refused(Refusal::Csr, detail)
     })
 }
 
-fn taken(id: Uuid) -> Refused {
+fn taken(role: Role, id: Uuid) -> Refused {
     let detail = format!(
-        "peer {id} belongs to another key. If its host lost its data, run `pams-server forget {id}` on the server and \
-         join again; if its data directory was copied from another host, give this one a new --data-dir"
+        "{} {id} belongs to another key. If its host lost its data, run `pams-server forget {id}` on the server and \
+         join again; if its data directory was copied from another host, give this one a new --data-dir",
+        noun(role)
     );
     refused(Refusal::IdTaken, detail)
 }
 
+fn full() -> Refused {
+    let detail = "this server knows as many ids as it can: forget old ones with `pams-server forget <id>`";
+    refused(Refusal::Busy, detail.into())
+}
+
 fn broken(e: &IdentityError) -> Refused {
     refused(Refusal::Busy, format!("the server could not issue a certificate; on its host: {e}; then try again"))
-}
-
-fn read_state(dir: &Path) -> Result<Option<State>, IdentityError> {
-    let path = dir.join("server.json");
-    let bindings = dir.join("bindings");
-    let served = bindings.exists();
-    let Some(bytes) = files::read(&path)? else {
-        // A server without its id would make a new one, and its agents would be lost to it.
-        return if served { Err(files::damaged(&path, "it is missing", ADVICE)) } else { Ok(None) };
-    };
-    let state: State = serde_json::from_slice(&bytes).map_err(|e| files::damaged(&path, e, ADVICE))?;
-    if state.version != VERSION {
-        let advice = "use a pams-server of the version that wrote it";
-        return Err(files::damaged(&path, format!("version {}", state.version), advice));
-    }
-    if state.generation > 0 && !served {
-        return Err(files::damaged(&bindings, "it is missing", ADVICE));
-    }
-    Ok(Some(state))
-}
-
-fn first_state(domain: &str) -> Result<State, IdentityError> {
-    let key = issue::new_key()?.serialize_der();
-    let (id, domain, reset_key) = (Uuid::new_v4(), domain.to_owned(), random()?);
-    Ok(State { version: VERSION, id, domain, generation: 0, reset_key, key })
-}
-
-fn write_state(dir: &Path, state: &State) -> Result<(), IdentityError> {
-    let path = dir.join("server.json");
-    let json = serde_json::to_vec_pretty(state).map_err(|e| files::damaged(&path, e, ADVICE))?;
-    files::replace(&path, &json)
-}
-
-fn open_root(dir: &Path, first_start: bool, now: u64) -> Result<Signer, IdentityError> {
-    let path = dir.join("root.pem");
-    match read_signer(&path)? {
-        Some(signer) => Ok(signer),
-        None if first_start => {
-            let key = issue::new_key()?;
-            let cert = issue::root(&key, now)?;
-            write_signer(&path, &cert, key)
-        }
-        None => Err(files::damaged(&path, "it is missing", ADVICE)),
-    }
-}
-
-fn open_ca(dir: &Path, first_start: bool, id: Uuid, root: &Signer, now: u64) -> Result<Signer, IdentityError> {
-    // One that an interrupted first start left may name another id.
-    match read_signer(&dir.join("ca.pem"))? {
-        Some(signer) if !first_start && !ca_is_due(&signer.der, now)? => Ok(signer),
-        _ => make_ca(dir, id, root, now),
-    }
-}
-
-fn make_ca(dir: &Path, id: Uuid, root: &Signer, now: u64) -> Result<Signer, IdentityError> {
-    let key = issue::new_key()?;
-    let cert = issue::intermediate(&key, id, &root.issuer, now)?;
-    write_signer(&dir.join("ca.pem"), &cert, key)
-}
-
-fn ca_is_due(der: &[u8], now: u64) -> Result<bool, IdentityError> {
-    let (not_before, not_after) = name::validity(der)?;
-    Ok(is_due(not_before, not_after, CA_SECONDS, now))
-}
-
-fn read_signer(path: &Path) -> Result<Option<Signer>, IdentityError> {
-    let Some(pem) = files::read(path)? else { return Ok(None) };
-    let der = CertificateDer::from_pem_slice(&pem).map_err(|e| files::damaged(path, e, ADVICE))?;
-    let key = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|e| files::damaged(path, e, ADVICE))?;
-    let key = key_of(path, key.secret_pkcs8_der())?;
-    let own = name::key_hash(&der).map_err(|e| files::damaged(path, e, ADVICE))?;
-    if own != super::sha256(&rcgen::PublicKeyData::subject_public_key_info(&key)) {
-        return Err(files::damaged(path, "its key and certificate do not belong together", ADVICE));
-    }
-    let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|e| files::damaged(path, e, ADVICE))?;
-    Ok(Some(Signer { der, issuer }))
-}
-
-fn write_signer(path: &Path, cert: &rcgen::Certificate, key: KeyPair) -> Result<Signer, IdentityError> {
-    files::replace(path, (cert.pem() + &key.serialize_pem()).as_bytes())?;
-    Ok(Signer { der: cert.der().clone(), issuer: Issuer::from_ca_cert_der(cert.der(), key)? })
-}
-
-fn key_of(path: &Path, pkcs8: &[u8]) -> Result<KeyPair, IdentityError> {
-    KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8.into(), &PKCS_ED25519).map_err(|e| files::damaged(path, e, ADVICE))
-}
-
-fn own(
-    state: &State,
-    key: &KeyPair,
-    root: &Signer,
-    ca: &Signer,
-    now: u64,
-) -> Result<(Arc<Own>, Subject), IdentityError> {
-    let leaf = sign_own(state, key, ca, now)?;
-    let subject = Subject::of_leaf(&leaf)?;
-    let own = Own::new(vec![leaf, ca.der.clone()], key.serialized_der(), root.der.clone())?;
-    Ok((own, subject))
 }
 
 fn sign_own(state: &State, key: &KeyPair, ca: &Signer, now: u64) -> Result<CertificateDer<'static>, IdentityError> {

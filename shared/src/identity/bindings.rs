@@ -1,8 +1,9 @@
-//! Which key each agent id belongs to, in the append-only text file `bindings`: `bind <id> <hash of the key> <token id>
-//! <unix s>` or `unbind <id> <unix s>`, a line each.
+//! Which key each id belongs to, and which ids are to be turned away, in the append-only text file `bindings`, a line each:
+//! `bind <id> <hash of the key> <token id> <unix s>`, `ban <id> <unix s>`, or `unban <id> <unix s>`.
 //!
-//! A line counts once it ends in a newline and has been synced. A last line without one was being written when the power
-//! went, and nobody was told of it: it is dropped and reported. The file is rewritten without old news when it is opened.
+//! No id is both bound and banned: each line takes back what the ones before it said of its id. A line counts once it ends in
+//! a newline and has been synced. A last line without one was being written when the power went, and nobody was told of it:
+//! it is dropped and reported. The file is rewritten without old news when it is opened.
 
 use std::{
     collections::HashMap,
@@ -13,11 +14,15 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{IdentityError, files, text, token::is_token_id};
+use super::{GRACE_SECONDS, IdentityError, LEAF_SECONDS, files, text, token::is_token_id};
 
-/// Most ids that one server binds: over the 100,000 agents that one server is meant to carry, at some 150 bytes each.
+/// Most ids that one server binds: over the 100,000 agents that one server is meant to carry, at some 120 bytes each.
 pub(super) const BINDINGS_MAX: usize = 200_000;
-/// The file is rewritten without old news beyond this; all bindings take 23 MB.
+/// Most ids that are banned, at some 55 bytes each.
+pub(super) const BANS_MAX: usize = 100_000;
+/// What an id's certificates can be used for at most after its ban. Until then the ban has to be known.
+pub(super) const BAN_SECONDS: u64 = LEAF_SECONDS + GRACE_SECONDS;
+/// The file is rewritten without old news beyond this; all bindings and bans take 29 MB.
 const COMPACT_BYTES: u64 = files::FILE_BYTES_MAX / 2;
 const ADVICE: &str = "restore it from a backup; without it, ids are no longer bound to their keys";
 
@@ -34,41 +39,73 @@ pub(super) struct Bindings {
     path: PathBuf,
     file: File,
     bytes: u64,
-    by_id: HashMap<Uuid, Binding>,
+    known: Known,
+}
+
+/// What the file says.
+#[derive(Debug, Default)]
+struct Known {
+    bound: HashMap<Uuid, Binding>,
+    /// Since when, unix seconds.
+    banned: HashMap<Uuid, u64>,
 }
 
 impl Bindings {
-    /// What the file binds, and whether a torn last line was dropped. Without a file, a new one is made.
+    /// What the file says, and whether a torn last line was dropped. Without a file, a new one is made.
     pub(super) fn open(dir: &Path) -> Result<(Self, bool), IdentityError> {
         let path = dir.join("bindings");
         let old = files::read(&path)?;
-        let (by_id, torn) = decode(&path, old.as_deref().unwrap_or_default())?;
-        let (file, bytes) = rewrite(&path, &by_id)?;
-        Ok((Self { path, file, bytes, by_id }, torn))
+        let (known, torn) = decode(&path, old.as_deref().unwrap_or_default())?;
+        let (file, bytes) = rewrite(&path, &known)?;
+        Ok((Self { path, file, bytes, known }, torn))
     }
 
     pub(super) fn of(&self, id: Uuid) -> Option<&Binding> {
-        self.by_id.get(&id)
+        self.known.bound.get(&id)
+    }
+
+    pub(super) fn is_banned(&self, id: Uuid) -> bool {
+        self.known.banned.contains_key(&id)
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.by_id.len() >= BINDINGS_MAX
+        self.known.bound.len() >= BINDINGS_MAX
     }
 
+    /// Also takes back a ban.
     pub(super) fn bind(&mut self, id: Uuid, key_hash: [u8; 32], token: &str, now: u64) -> Result<(), IdentityError> {
         let binding = Binding { key_hash, token: token.into(), at: now };
         self.append(&bind_line(id, &binding))?;
-        self.by_id.insert(id, binding);
+        self.known.bind(id, binding);
         Ok(())
     }
 
-    /// Whether the id was bound.
-    pub(super) fn unbind(&mut self, id: Uuid, now: u64) -> Result<bool, IdentityError> {
-        if !self.by_id.contains_key(&id) {
+    /// Turns the id away until it is bound anew, and takes back its binding; whether it was bound. Beyond the bound, a ban
+    /// that has outlived all certificates of before makes room; without such a one it is an error.
+    pub(super) fn ban(&mut self, id: Uuid, now: u64) -> Result<bool, IdentityError> {
+        if self.is_banned(id) {
             return Ok(false);
         }
-        self.append(&format!("unbind {id} {now}\n"))?;
-        Ok(self.by_id.remove(&id).is_some())
+        let mut lines = ban_line(id, now);
+        let outlived = self.known.outlived(now)?;
+        if let Some(outlived) = outlived {
+            // First: should the power go between them, there are not too many.
+            lines.insert_str(0, &unban_line(outlived, now));
+        }
+        self.append(&lines)?;
+        if let Some(outlived) = outlived {
+            self.known.unban(outlived);
+        }
+        Ok(self.known.ban(id, now))
+    }
+
+    /// Whether the id was banned.
+    pub(super) fn unban(&mut self, id: Uuid, now: u64) -> Result<bool, IdentityError> {
+        if !self.is_banned(id) {
+            return Ok(false);
+        }
+        self.append(&unban_line(id, now))?;
+        Ok(self.known.unban(id))
     }
 
     /// The next write meets a full disk.
@@ -77,13 +114,13 @@ impl Bindings {
         self.file = OpenOptions::new().append(true).open("/dev/full").unwrap();
     }
 
-    fn append(&mut self, line: &str) -> Result<(), IdentityError> {
+    fn append(&mut self, lines: &str) -> Result<(), IdentityError> {
         if self.bytes > COMPACT_BYTES {
-            (self.file, self.bytes) = rewrite(&self.path, &self.by_id)?;
+            (self.file, self.bytes) = rewrite(&self.path, &self.known)?;
         }
-        match self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data()) {
+        match self.file.write_all(lines.as_bytes()).and_then(|()| self.file.sync_data()) {
             Ok(()) => {
-                self.bytes += line.len() as u64;
+                self.bytes += lines.len() as u64;
                 Ok(())
             }
             Err(e) => {
@@ -98,9 +135,38 @@ impl Bindings {
     }
 }
 
-/// Writes what is bound and no more; the file is then ready to append to.
-fn rewrite(path: &Path, by_id: &HashMap<Uuid, Binding>) -> Result<(File, u64), IdentityError> {
-    let lines: String = by_id.iter().map(|(id, b)| bind_line(*id, b)).collect();
+impl Known {
+    fn bind(&mut self, id: Uuid, binding: Binding) {
+        self.banned.remove(&id);
+        self.bound.insert(id, binding);
+    }
+
+    fn ban(&mut self, id: Uuid, at: u64) -> bool {
+        self.banned.insert(id, at);
+        self.bound.remove(&id).is_some()
+    }
+
+    fn unban(&mut self, id: Uuid) -> bool {
+        self.banned.remove(&id).is_some()
+    }
+
+    /// The ban that has to make room for one more, if any has to.
+    fn outlived(&self, now: u64) -> Result<Option<Uuid>, IdentityError> {
+        if self.banned.len() < BANS_MAX {
+            return Ok(None);
+        }
+        let oldest = self.banned.iter().map(|(id, at)| (*at, *id)).min();
+        match oldest.filter(|(at, _)| at.saturating_add(BAN_SECONDS) < now) {
+            Some((_, id)) => Ok(Some(id)),
+            None => Err(IdentityError::Bans),
+        }
+    }
+}
+
+/// Writes what holds and no more; the file is then ready to append to.
+fn rewrite(path: &Path, known: &Known) -> Result<(File, u64), IdentityError> {
+    let bound = known.bound.iter().map(|(id, b)| bind_line(*id, b));
+    let lines: String = bound.chain(known.banned.iter().map(|(id, at)| ban_line(*id, *at))).collect();
     files::replace(path, lines.as_bytes())?;
     Ok((files::open_private(path, OpenOptions::new().append(true))?, lines.len() as u64))
 }
@@ -109,33 +175,57 @@ fn bind_line(id: Uuid, b: &Binding) -> String {
     format!("bind {id} {} {} {}\n", text::encode(&b.key_hash), b.token, b.at)
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<(HashMap<Uuid, Binding>, bool), IdentityError> {
-    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-    let text = std::str::from_utf8(&bytes[..whole]).map_err(|e| files::damaged(path, e, ADVICE))?;
-    let mut by_id = HashMap::new();
-    for (i, line) in text.lines().enumerate() {
-        let bad = || files::damaged(path, format!("line {} is neither a bind nor an unbind", i + 1), ADVICE);
-        match decode_line(line).ok_or_else(bad)? {
-            (id, Some(binding)) => by_id.insert(id, binding),
-            (id, None) => by_id.remove(&id),
-        };
-        if by_id.len() > BINDINGS_MAX {
-            return Err(files::damaged(path, format!("over {BINDINGS_MAX} ids"), ADVICE));
-        }
-    }
-    Ok((by_id, whole < bytes.len()))
+fn ban_line(id: Uuid, at: u64) -> String {
+    format!("ban {id} {at}\n")
 }
 
-fn decode_line(line: &str) -> Option<(Uuid, Option<Binding>)> {
+fn unban_line(id: Uuid, at: u64) -> String {
+    format!("unban {id} {at}\n")
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<(Known, bool), IdentityError> {
+    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+    let text = std::str::from_utf8(&bytes[..whole]).map_err(|e| files::damaged(path, e, ADVICE))?;
+    let mut known = Known::default();
+    for (i, line) in text.lines().enumerate() {
+        let bad = || files::damaged(path, format!("line {} is neither a bind nor a ban", i + 1), ADVICE);
+        match decode_line(line).ok_or_else(bad)? {
+            Line::Bind(id, binding) => known.bind(id, binding),
+            Line::Ban(id, at) => drop(known.ban(id, at)),
+            Line::Unban(id) => drop(known.unban(id)),
+            Line::Unbind(id) => drop(known.bound.remove(&id)),
+        }
+        if known.bound.len() > BINDINGS_MAX || known.banned.len() > BANS_MAX {
+            let problem = format!("over {BINDINGS_MAX} ids are bound, or over {BANS_MAX} banned");
+            return Err(files::damaged(path, problem, ADVICE));
+        }
+    }
+    Ok((known, whole < bytes.len()))
+}
+
+enum Line {
+    Bind(Uuid, Binding),
+    Ban(Uuid, u64),
+    Unban(Uuid),
+    /// Of the first versions, which knew no bans.
+    Unbind(Uuid),
+}
+
+fn decode_line(line: &str) -> Option<Line> {
     let words: Vec<&str> = line.splitn(6, ' ').collect();
     match words[..] {
         ["bind", id, key_hash, token, at] if is_token_id(token) => {
             let binding = Binding { key_hash: text::decode(key_hash)?, token: token.into(), at: at.parse().ok()? };
-            Some((Uuid::try_parse(id).ok()?, Some(binding)))
+            Some(Line::Bind(Uuid::try_parse(id).ok()?, binding))
         }
-        ["unbind", id, at] => {
-            at.parse::<u64>().ok()?;
-            Some((Uuid::try_parse(id).ok()?, None))
+        [what, id, at] => {
+            let (id, at) = (Uuid::try_parse(id).ok()?, at.parse().ok()?);
+            match what {
+                "ban" => Some(Line::Ban(id, at)),
+                "unban" => Some(Line::Unban(id)),
+                "unbind" => Some(Line::Unbind(id)),
+                _ => None,
+            }
         }
         _ => None,
     }
@@ -156,10 +246,55 @@ mod tests {
         bindings.bind(a, [1; 32], "t1", 5).unwrap();
         bindings.bind(b, [2; 32], "t1", 6).unwrap();
         bindings.bind(b, [2; 32], "t2", 7).unwrap();
-        assert!(bindings.unbind(a, 8).unwrap() && !bindings.unbind(a, 8).unwrap());
-        let (bindings, torn) = Bindings::open(dir.path()).unwrap();
+        assert!(bindings.ban(a, 8).unwrap() && !bindings.ban(a, 8).unwrap());
+        let (mut bindings, torn) = Bindings::open(dir.path()).unwrap();
         assert_eq!((bindings.of(a), bindings.of(b).unwrap().key_hash, torn), (None, [2; 32], false));
+        assert!(bindings.is_banned(a) && !bindings.is_banned(b));
+        assert_eq!(fs::read_to_string(dir.path().join("bindings")).unwrap().lines().count(), 2);
+        assert!(bindings.unban(a, 9).unwrap() && !bindings.unban(a, 9).unwrap());
+        let (bindings, _) = Bindings::open(dir.path()).unwrap();
+        assert!(!bindings.is_banned(a) && bindings.of(a).is_none());
         assert_eq!(fs::read_to_string(dir.path().join("bindings")).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn a_ban_ends_when_the_id_is_bound_and_the_other_way_round() {
+        let dir = tempfile::tempdir().unwrap();
+        let a = Uuid::new_v4();
+        let (mut bindings, _) = Bindings::open(dir.path()).unwrap();
+        assert!(!bindings.ban(a, 5).unwrap(), "it was not bound");
+        bindings.bind(a, [1; 32], "t", 6).unwrap();
+        for bound in [true, false] {
+            let (opened, _) = Bindings::open(dir.path()).unwrap();
+            assert_eq!((opened.of(a).is_some(), opened.is_banned(a)), (bound, !bound));
+            bindings = opened;
+            if bound {
+                assert!(bindings.ban(a, 7).unwrap());
+            }
+        }
+        fs::write(dir.path().join("bindings"), format!("{}unbind {a} 6\n", bind_line(a, &binding(1)))).unwrap();
+        let (bindings, _) = Bindings::open(dir.path()).unwrap();
+        assert!(bindings.of(a).is_none() && !bindings.is_banned(a), "as the first versions wrote it");
+    }
+
+    #[test]
+    fn over_the_bound_a_ban_that_nobody_needs_any_more_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bindings");
+        let (oldest, newest) = (Uuid::new_v4(), Uuid::new_v4());
+        let others = (1..BANS_MAX as u128).map(|n| ban_line(Uuid::from_u128(n), 101));
+        fs::write(&path, others.chain([ban_line(oldest, 100)]).collect::<String>()).unwrap();
+        let (mut bindings, _) = Bindings::open(dir.path()).unwrap();
+        let error = bindings.ban(newest, 100 + BAN_SECONDS).unwrap_err().to_string();
+        assert!(error.contains("100000 ids") && error.contains("31 days"), "{error}");
+        assert!(!bindings.ban(newest, 101 + BAN_SECONDS).unwrap());
+        for bindings in [bindings, Bindings::open(dir.path()).unwrap().0] {
+            assert!(bindings.is_banned(newest) && !bindings.is_banned(oldest));
+        }
+    }
+
+    fn binding(key: u8) -> Binding {
+        Binding { key_hash: [key; 32], token: "t".into(), at: 5 }
     }
 
     #[test]
@@ -168,15 +303,15 @@ mod tests {
         let (a, b) = (Uuid::new_v4(), Uuid::new_v4());
         Bindings::open(dir.path()).unwrap().0.bind(a, [1; 32], "t", 5).unwrap();
         let path = dir.path().join("bindings");
-        let line = bind_line(b, &Binding { key_hash: [2; 32], token: "t".into(), at: 6 });
+        let line = bind_line(b, &binding(2));
         for cut in 1..line.len() {
-            let whole = bind_line(a, &Binding { key_hash: [1; 32], token: "t".into(), at: 5 });
+            let whole = bind_line(a, &binding(1));
             fs::write(&path, whole + &line[..cut]).unwrap();
             let (bindings, torn) = Bindings::open(dir.path()).unwrap();
             assert!(torn && bindings.of(b).is_none() && bindings.of(a).is_some(), "{cut}");
         }
         Bindings::open(dir.path()).unwrap().0.bind(b, [2; 32], "t", 6).unwrap();
-        assert_eq!(Bindings::open(dir.path()).unwrap().0.by_id.len(), 2);
+        assert_eq!(Bindings::open(dir.path()).unwrap().0.known.bound.len(), 2);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub fn explain_quic(error: &ConnectionError) -> Option<(Reason, String)> {
 }
 
 const FOREIGN: &str = "the other side belongs to another cluster: its certificate does not lead to our root; join both to \
-                       the same pams-server";
+                       the same one";
 const ABSENT: &str = "the other side showed no certificate: join it first, with a token of our pams-server";
 const CLOCKS: &str = "compare `date -u` on both hosts and set the wrong clock (NTP keeps it right)";
 
@@ -76,7 +76,7 @@ fn alerted(alert: u8) -> (Reason, String) {
             (Reason::Clock, format!("{text}: {CLOCKS}; if both are right, join this agent again with a new token"))
         }
         AlertDescription::UnknownCA | AlertDescription::DecryptError => certificate(
-            "the other side does not know our root: it belongs to another cluster; join both to the same pams-server".into(),
+            "the other side does not know our root: it belongs to another cluster; join both to the same one".into(),
         ),
         AlertDescription::CertificateRequired => {
             certificate("the other side wants a certificate and we have none: join this agent first".into())

@@ -14,7 +14,9 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use uuid::Uuid;
 use x509_parser::{certification_request::X509CertificationRequest, oid_registry::OID_SIG_ED25519, prelude::FromDer};
 
-use super::{BACKDATE_SECONDS, DAY, IdentityError, LEAF_SECONDS, SpiffeId, dns_name, home_name, random, sha256};
+use super::{
+    BACKDATE_SECONDS, DAY, IdentityError, LEAF_SECONDS, SpiffeId, dns_name, home_name, name::ca_name, random, sha256,
+};
 use crate::frame::{CERTIFICATE_BYTES_MAX, Role};
 
 /// Life of the intermediate. A leaf's grace has to end within it.
@@ -80,13 +82,14 @@ pub(super) fn root(key: &KeyPair, now: u64) -> Result<Certificate, IdentityError
     Ok(ca_params(format!("PAMS root {hash}"), 1, now, ROOT_SECONDS)?.self_signed(key)?)
 }
 
+/// For the key with which a server signs leaves.
 pub(super) fn intermediate(
-    key: &KeyPair,
+    key: &impl PublicKeyData,
     server: Uuid,
     root: &Issuer<'_, KeyPair>,
     now: u64,
 ) -> Result<Certificate, IdentityError> {
-    Ok(ca_params(format!("PAMS server CA {server}"), 0, now, CA_SECONDS)?.signed_by(key, root)?)
+    Ok(ca_params(ca_name(server), 0, now, CA_SECONDS)?.signed_by(key, root)?)
 }
 
 /// A leaf for an agent or a server, for both ends of a connection.
@@ -144,7 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::identity::Subject;
+    use crate::{id::ServerId, identity::Subject};
 
     #[test]
     fn a_request_proves_its_key_and_no_other() {
@@ -163,12 +166,14 @@ mod tests {
         let (root_key, ca_key, key) = (new_key().unwrap(), new_key().unwrap(), new_key().unwrap());
         let now = 1_700_000_000;
         let root = Issuer::from_ca_cert_der(root(&root_key, now).unwrap().der(), root_key).unwrap();
-        let ca = intermediate(&ca_key, Uuid::nil(), &root, now).unwrap();
+        let server = Uuid::new_v4();
+        let ca = intermediate(&ca_key, server, &root, now).unwrap();
         let ca = Issuer::from_ca_cert_der(ca.der(), ca_key).unwrap();
         let id = Uuid::new_v4();
         let cert = leaf(&key, (Role::Agent, id), "pams.internal", &ca, now).unwrap();
         let s = Subject::of_leaf(cert.der()).unwrap();
         assert_eq!((s.role, s.id, s.domain.as_str()), (Role::Agent, id, "pams.internal"));
+        assert_eq!(s.issuer, Some(ServerId(server)));
         assert_eq!((s.not_before, s.not_after), (now - BACKDATE_SECONDS, now + LEAF_SECONDS));
         assert_eq!(s.issued_at(), now);
         assert!(!s.is_due(now) && !s.is_due(now + LEAF_SECONDS * 2 / 3 - 1) && s.is_due(now + LEAF_SECONDS * 2 / 3));

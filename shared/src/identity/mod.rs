@@ -2,15 +2,18 @@
 //! check them.
 //!
 //! An agent proves its peer id with a certificate of its cluster's root. It gets the first one for a join token and then
-//! renews it with the same key; the token's hash of the root's key is what it trusts before it knows anything else.
+//! renews it with the same key; the token's hash of the root's key is what it trusts before it knows anything else. A server
+//! that joins gets an intermediate certificate in the same way, and enrols agents itself from then on.
 //! Everything here is synchronous and reads no clock: wall time comes in as unix seconds, and rustls asks a
 //! `TimeProvider` that the caller gives. What a subject may do is decided by the shells, not here.
 #![allow(clippy::disallowed_methods)] // Ids, keys and secrets are random, and made here alone.
 
+mod applicant;
 mod authority;
 mod bindings;
 mod explain;
 pub mod files;
+mod grant;
 mod issue;
 mod leaf;
 mod name;
@@ -20,16 +23,22 @@ mod tests;
 mod tls;
 mod token;
 mod trust;
+mod vault;
 
 use std::{io, path::PathBuf};
 
-pub use authority::{Authority, Expiry, pin_of};
+use bindings::{BAN_SECONDS, BANS_MAX};
+
+pub use applicant::Applicant;
+pub use authority::{Authority, Expiry, Renewal};
 pub use explain::{explain, explain_quic};
+pub use grant::{Grant, GrantError, NOTE_BYTES_MAX, TOKENS_MAX, TokenInfo, TokenState};
 pub use leaf::AgentIdentity;
 pub use name::{DOMAIN_BYTES_MAX, DOMAIN_DEFAULT, NameError, SpiffeId, Subject, check_domain, dns_name, home_name};
-pub use store::{Grant, GrantError, NOTE_BYTES_MAX, TOKENS_MAX, TokenInfo, TokenState, TokenStore};
+pub use store::TokenStore;
 pub use tls::{JOIN_NAME, Own, agent_server_tls, client_tls, join_tls, server_tls, system_time};
 pub use token::{Address, AddressError, SECRET_BYTES, TOKEN_ID_BYTES_MAX, Token, TokenError};
+pub use vault::pin_of;
 
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
@@ -71,6 +80,17 @@ pub enum IdentityError {
          a token of its own cluster"
     )]
     OtherCluster,
+    /// A server that has a root already, its own or another than the token's.
+    #[error(
+        "the server of {dir} has another cluster than the one of this token, or made the cluster itself: only a new server          joins; start this one without --join, or join with a new --data-dir"
+    )]
+    HasCluster { dir: PathBuf },
+    /// More was forgotten at once than can be kept in mind.
+    #[error(
+        "{BANS_MAX} ids were forgotten here within {days} days, and more cannot be kept in mind: forget this one later",
+        days = BAN_SECONDS / DAY
+    )]
+    Bans,
     /// What the server issued does not fit; its fault.
     #[error("the server issued a certificate that cannot be used ({0}): nothing was installed; upgrade the server")]
     Issued(String),

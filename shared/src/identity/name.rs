@@ -10,7 +10,10 @@ use uuid::Uuid;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName};
 
 use super::{BACKDATE_SECONDS, GRACE_SECONDS, LEAF_SECONDS, is_due, sha256};
-use crate::frame::{CERTIFICATE_BYTES_MAX, Role};
+use crate::{
+    frame::{CERTIFICATE_BYTES_MAX, Role},
+    id::ServerId,
+};
 
 /// The trust domain of who names none.
 pub const DOMAIN_DEFAULT: &str = "pams.internal";
@@ -18,6 +21,8 @@ pub const DOMAIN_DEFAULT: &str = "pams.internal";
 pub const DOMAIN_BYTES_MAX: usize = 128;
 
 const SCHEME: &str = "spiffe://";
+/// Start of the common name of a server's intermediate; its id follows.
+const CA_NAME: &str = "PAMS server CA ";
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -58,6 +63,11 @@ pub fn dns_name(role: Role, id: Uuid, domain: &str) -> String {
 /// The name under which to dial any server of the domain.
 pub fn home_name(domain: &str) -> String {
     format!("server.{domain}")
+}
+
+/// The common name of a server's intermediate, as leaves tell their issuer.
+pub(super) fn ca_name(server: Uuid) -> String {
+    format!("{CA_NAME}{server}")
 }
 
 /// `spiffe://<domain>/pams/<role>/<id>`.
@@ -108,6 +118,8 @@ pub struct Subject {
     pub not_after: u64,
     /// SHA-256 of the subject public key info.
     pub key_hash: [u8; 32],
+    /// Whose intermediate signed the leaf. TLS has checked the name against the intermediate, and that the root signed it.
+    pub issuer: Option<ServerId>,
 }
 
 impl Subject {
@@ -126,7 +138,8 @@ impl Subject {
         };
         let SpiffeId { domain, role, id } = uri.parse()?;
         let (not_before, not_after) = period(&cert)?;
-        Ok(Self { role, id, domain, not_before, not_after, key_hash: sha256(cert.public_key().raw) })
+        let (key_hash, issuer) = (sha256(cert.public_key().raw), issuer(&cert));
+        Ok(Self { role, id, domain, not_before, not_after, key_hash, issuer })
     }
 
     /// From what `quinn::Connection::peer_identity` gives.
@@ -171,6 +184,13 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, NameError> {
         Ok(_) => Err(NameError::Certificate("bytes follow its end")),
         Err(_) => Err(NameError::Certificate("malformed")),
     }
+}
+
+/// Strict as ids are: one way to write each.
+fn issuer(cert: &X509Certificate<'_>) -> Option<ServerId> {
+    let name = cert.issuer().iter_common_name().next()?.as_str().ok()?;
+    let id = name.strip_prefix(CA_NAME)?;
+    Uuid::try_parse(id).ok().filter(|uuid| uuid.to_string() == id).map(ServerId)
 }
 
 fn period(cert: &X509Certificate<'_>) -> Result<(u64, u64), NameError> {

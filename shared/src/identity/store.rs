@@ -15,78 +15,19 @@ use std::{
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
-use super::{DAY, IdentityError, SECRET_BYTES, files, random, sha256, text, token::is_token_id};
+use super::{
+    DAY, IdentityError, SECRET_BYTES, files,
+    grant::{Grant, GrantError, NOTE_BYTES_MAX, TOKENS_MAX, TokenInfo, TokenState},
+    random, sha256, text,
+    token::is_token_id,
+    vault::{self, State},
+};
 use crate::frame::{DETAIL_BYTES_MAX, Refusal, Refused, Role};
 
-/// Most tokens that are kept: some 3 MB of file, which is read as a whole.
-pub const TOKENS_MAX: usize = 10_000;
-pub const NOTE_BYTES_MAX: usize = 128;
 /// How long a token that is no longer good stays listed, so that a late comer is told why it is not.
 const ENDED_SECONDS: u64 = 7 * DAY;
 const VERSION: u32 = 1;
 const ADVICE: &str = "restore it, or move it away and make new tokens with `pams-server token create`; agents that have joined need none";
-
-/// What a new token allows.
-#[derive(Clone, Debug)]
-pub struct Grant {
-    pub role: Role,
-    /// `None`: any number.
-    pub uses: Option<u32>,
-    /// Unix seconds.
-    pub expires_at: u64,
-    /// For people; at most [`NOTE_BYTES_MAX`].
-    pub note: String,
-}
-
-/// Why a token was not made; nothing changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GrantError {
-    #[error("{TOKENS_MAX} tokens are open: revoke some with `pams-server token revoke`")]
-    Full,
-    #[error("this version has one server: make tokens for agents")]
-    Role,
-    #[error("a token with no uses or in the past lets nobody join: give it at least one use and a later expiry")]
-    Useless,
-    #[error("the token's note is over {NOTE_BYTES_MAX} bytes: shorten it")]
-    Note,
-    #[error(transparent)]
-    Store(#[from] IdentityError),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenState {
-    Open,
-    UsedUp,
-    Expired,
-    Revoked,
-}
-
-impl TokenState {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            TokenState::Open => "open",
-            TokenState::UsedUp => "used_up",
-            TokenState::Expired => "expired",
-            TokenState::Revoked => "revoked",
-        }
-    }
-}
-
-/// A token as it is listed: all but its secret. Times are unix seconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TokenInfo {
-    pub id: String,
-    pub role: Role,
-    pub state: TokenState,
-    /// `None`: any number.
-    pub uses_left: Option<u32>,
-    pub used: u64,
-    pub created_at: u64,
-    pub expires_at: u64,
-    pub note: String,
-}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Row {
@@ -162,8 +103,8 @@ impl TokenStore {
 
     /// A new token's id and secret; the secret is shown this once.
     pub fn create(&mut self, grant: &Grant, now: u64) -> Result<(String, [u8; SECRET_BYTES]), GrantError> {
-        if grant.role != Role::Agent {
-            return Err(GrantError::Role);
+        if grant.role == Role::Server {
+            self.may_let_servers_join()?;
         }
         if grant.uses == Some(0) || grant.expires_at <= now {
             return Err(GrantError::Useless);
@@ -199,6 +140,16 @@ impl TokenStore {
             Ok::<_, GrantError>(id)
         })?;
         Ok((id, secret))
+    }
+
+    fn may_let_servers_join(&self) -> Result<(), GrantError> {
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        if vault::read_root(dir)?.is_some_and(|root| root.issuer.is_some()) {
+            return Ok(());
+        }
+        let joined = State::read(dir)?.and_then(|state| state.joined);
+        let seeds: Vec<String> = joined.into_iter().flat_map(|j| j.seeds).map(|a| a.to_string()).collect();
+        Err(GrantError::NoRootKey(seeds.join(", ")))
     }
 
     /// All tokens, oldest first.
@@ -329,16 +280,19 @@ pub(super) fn refused(code: Refusal, mut detail: String) -> Refused {
 
 /// The secret comes before everything else: only its holder learns what became of the token.
 fn judge<'a>(compare: &hmac::Key, row: Option<&'a Row>, ask: &Ask, again: bool, now: u64) -> Result<&'a Row, Refused> {
-    const NEW: &str = "make a new one with `pams-server token create` on the server";
+    let new = match ask.role {
+        Role::Agent => "make a new one with `pams-server token create` on the server",
+        Role::Server => "make a new one with `pams-server token create --role server` on the server",
+    };
     let id = if is_token_id(ask.id) { ask.id } else { "(malformed)" };
-    let no = |code, what: String| Err(refused(code, format!("{what}: {NEW}")));
+    let no = |code, what: String| Err(refused(code, format!("{what}: {new}")));
     let Some(row) = row else {
         return no(Refusal::TokenUnknown, format!("this server knows no token {id}, or no longer"));
     };
     let expected = hmac::sign(compare, &row.secret_sha256);
     if hmac::verify(compare, &sha256(ask.secret), expected.as_ref()).is_err() {
         let what = "is wrong: copy the whole token again, or";
-        return Err(refused(Refusal::TokenSecret, format!("the secret of token {id} {what} {NEW}")));
+        return Err(refused(Refusal::TokenSecret, format!("the secret of token {id} {what} {new}")));
     }
     let since = |at: u64| humantime::format_duration(Duration::from_secs(now.saturating_sub(at))).to_string();
     match row.state(now) {
@@ -350,8 +304,12 @@ fn judge<'a>(compare: &hmac::Key, row: Option<&'a Row>, ask: &Ask, again: bool, 
             no(Refusal::TokenUsedUp, format!("token {id} is used up, after {} uses", row.used))
         }
         _ if row.role != ask.role => {
-            let (may, wants) = (row.role.as_str(), ask.role.as_str());
-            no(Refusal::TokenRole, format!("token {id} lets a {may} join, not a {wants}"))
+            let (may, program) = match row.role {
+                Role::Agent => ("agents join, not servers", "pams-agent"),
+                Role::Server => ("servers join, not agents", "pams-server"),
+            };
+            let detail = format!("token {id} lets {may}: start {program} with it, or {new}");
+            Err(refused(Refusal::TokenRole, detail))
         }
         _ => Ok(row),
     }
@@ -486,7 +444,8 @@ mod tests {
         let mut store = TokenStore::open(dir.path()).unwrap();
         assert!(matches!(store.create(&grant(Some(0)), T0), Err(GrantError::Useless)));
         assert!(matches!(store.create(&grant(None), T0 + DAY), Err(GrantError::Useless)));
-        assert!(matches!(store.create(&Grant { role: Role::Server, ..grant(None) }, T0), Err(GrantError::Role)));
+        let for_servers = Grant { role: Role::Server, ..grant(None) };
+        assert!(matches!(store.create(&for_servers, T0), Err(GrantError::NoRootKey(_))));
         fs::write(dir.path().join("tokens.json"), "{").unwrap();
         let message = TokenStore::open(dir.path()).unwrap_err().to_string();
         assert!(message.contains("tokens.json") && message.contains("move it away"), "{message}");

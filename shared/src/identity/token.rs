@@ -1,4 +1,4 @@
-//! The text that lets an agent join: `pams-join-1.<hash of the root's key>.<id>.<secret>@<host:port>[,<host:port>...]`.
+//! The text that lets an agent, or another server, join: `pams-join-1.<hash of the root's key>.<id>.<secret>@<host:port>[,<host:port>...]`.
 //!
 //! One line to paste: where the server is, how to know it, and the right to join. It is made and checked here; whether
 //! it is still good is known to the server's `TokenStore` only.
@@ -33,7 +33,7 @@ pub enum TokenError {
         "not a join token: it must begin with {PREFIX:?}; copy the whole line that `pams-server token create` prints"
     )]
     Prefix,
-    #[error("this join token is of another version than {PREFIX:?}: use an agent of the server's version")]
+    #[error("this join token is of another version than {PREFIX:?}: use programs of the version that made it")]
     Version,
     #[error("the join token is cut off: its {0} is missing or too short; copy all of it")]
     Truncated(&'static str),

@@ -456,6 +456,7 @@ pub struct Rostered {
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Asks for a new certificate for the same key; allowed up to 30 days after the old one ran out. Answered by Issued or Refused.
+/// A server asks one that has the root's key, for its intermediate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Renew {
     /// PKCS#10, DER. Only its public key is used.
@@ -559,7 +560,8 @@ pub struct Join {
     /// 16 bytes, minted by the joining side.
     #[prost(bytes = "bytes", tag = "3")]
     pub id: ::prost::bytes::Bytes,
-    /// PKCS#10, DER. Only its public key is used; the names are the server's to write.
+    /// PKCS#10, DER. Only its public key is used; the names are the server's to write. A joining server's is that of its
+    /// intermediate.
     #[prost(bytes = "bytes", tag = "4")]
     pub csr: ::prost::bytes::Bytes,
     #[prost(enumeration = "Role", tag = "5")]
@@ -571,7 +573,7 @@ pub struct Join {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Issued {
-    /// Leaf first, DER, without the root.
+    /// Leaf first, DER, without the root. For a server its intermediate alone.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub chain: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// The root, DER.

@@ -42,6 +42,9 @@ use super::{
     share::{FollowerId, Share, ShareConfig},
 };
 
+/// How long a start waits for the first of the other servers.
+const SETTLE: Duration = Duration::from_secs(3);
+
 /// Who this server is, and where it begins to look for the others.
 #[derive(Clone, Debug)]
 pub struct Myself {
@@ -107,6 +110,7 @@ pub(super) struct Cluster {
     held: bool,
     stale_after: Duration,
     orphan_gone: Duration,
+    started: Moment,
     out: Vec<SiblingOutput>,
 }
 
@@ -143,6 +147,7 @@ impl Cluster {
             held: false,
             stale_after: config.stale_after,
             orphan_gone: config.orphan_gone,
+            started: now,
             out: Vec::new(),
             seeds,
             me: member,
@@ -157,6 +162,14 @@ impl Cluster {
 
     pub fn took_over(&mut self) {
         self.counts.taken_over += 1;
+    }
+
+    /// We have just started among others, and are being told what we knew before: whoever came now would be counted anew.
+    pub fn is_settling(&self, now: Moment) -> bool {
+        match self.links.len() {
+            0 => !self.seeds.is_empty() && now.since(self.started) < SETTLE,
+            _ => self.share.recovering(),
+        }
     }
 
     /// How a server stands; `None`: it is not known.

@@ -73,8 +73,10 @@ impl Pams {
     pub(in super::super) fn share_rows(&mut self, now: Moment) {
         while let Some(peer) = self.cluster.touched.pop_first() {
             let Some(row) = self.directory.row(peer) else { continue };
-            let seq = self.cluster.share.publish(now, peer, row.epoch, row.attach, row.packed());
-            self.cluster.acks.moved(now, peer, seq);
+            // If another's is the newer, that has been told, or is about to be.
+            if let Some(seq) = self.cluster.share.publish(now, peer, row.epoch, row.attach, row.packed()) {
+                self.cluster.acks.moved(now, peer, seq);
+            }
         }
         let waits = self.acks_wait();
         for (peer, batch) in std::mem::take(&mut self.cluster.reported) {

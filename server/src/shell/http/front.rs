@@ -71,7 +71,7 @@ pub const STRANGER: PeerId = PeerId::from_bytes([0xee; 16]);
 
 /// What a reload reads.
 fn read() -> Result<Config, ConfigError> {
-    Ok(Config { name: Some("new".into()), domain: "other.example".into(), ..Config::default() })
+    Ok(Config { name: Some("new".into()), domain: Some("other.example".into()), ..Config::default() })
 }
 
 /// Serves `pams`, for which it is always `now`.

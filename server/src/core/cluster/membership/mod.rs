@@ -38,13 +38,12 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
 use foca::{AccumulatingRuntime, Foca, Incarnation, NoCustomBroadcast, Timer};
-use pams_shared::{id::ServerId, moment::Moment};
+use pams_shared::{frame::Member, id::ServerId, moment::Moment};
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 
 pub use self::{
@@ -65,21 +64,6 @@ use self::{
 const OUTPUTS_MAX: usize = 8_192;
 /// Timers that one call of `handle` serves: the next is due at once if there are more.
 const TIMERS_MAX: usize = 64;
-
-/// A server as it says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    pub id: ServerId,
-    /// Counts its starts: greater at each.
-    pub generation: u64,
-    /// At most 128 bytes.
-    pub name: String,
-    /// Where other servers and agents reach it; at most 8.
-    pub addresses: Vec<SocketAddr>,
-    pub http: Option<SocketAddr>,
-    /// At most 64 bytes.
-    pub region: String,
-}
 
 /// How a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
