@@ -22,6 +22,8 @@ Examples:
   pams-server --join TOKEN           first start of a second server: joins the cluster of the first, and runs
   pams-server peers --liveness gone  who is gone?
   pams-server peer alpha             all that is known of a peer
+  pams-server token create --role server  print how another server joins
+  pams-server members                which servers are there?
 
 Values come from flags, over the environment (PAMS_SERVER_PACE_REPORT=1s), over the file (--config, or PAMS_SERVER_CONFIG), \
 over defaults; --print-config shows the outcome with an explanation of each key.
@@ -112,6 +114,21 @@ pub enum Ask {
         #[command(flatten)]
         client: Client,
     },
+    /// List the servers of the cluster: how this one sees each, and how old what each shares is
+    ///
+    /// State: me; alive; suspect did not answer; down is dead, or cut off from all that this server hears; left said so.
+    Members {
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Send all agents to other servers, a few at a time, then stop: nothing is lost, and no peer is seen as gone
+    ///
+    /// It answers when it has begun. Agents that have not gone within 20 s are left behind; without another server there is
+    /// nobody to send them to, and the server just stops.
+    Drain {
+        #[command(flatten)]
+        client: Client,
+    },
     /// Read the configuration again: tells what changed and what needs a restart, or what is wrong with it
     ///
     /// File, environment and flags are those of the start; SIGHUP does the same. A configuration that is not good changes
@@ -197,6 +214,8 @@ impl Ask {
                 TokenAsk::Create { client, .. } | TokenAsk::List { client } | TokenAsk::Revoke { client, .. },
             )
             | Self::Reload { client }
+            | Self::Members { client }
+            | Self::Drain { client }
             | Self::Peers { client, .. }
             | Self::Peer { client, .. }
             | Self::Forget { client, .. } => client,

@@ -115,6 +115,14 @@ impl Asking {
                 let detail = self.control.get(&target(&["api", "v1", "peers", &peer.to_string()], &[])).await?;
                 self.write(detail, out, |p: read::Detail| show::peer(&p, colour))
             }
+            Ask::Members { .. } => {
+                let cluster = self.control.get("/api/v1/cluster").await?;
+                self.write(cluster, out, |c: read::Cluster| show::members(&c, colour))
+            }
+            Ask::Drain { .. } => {
+                let answer = self.control.post("/admin/v1/drain", &json!({})).await?;
+                self.write(answer, out, |d: read::Draining| show::draining(&d))
+            }
             Ask::Reload { .. } => {
                 let answer = self.control.post("/admin/v1/reload", &json!({})).await?;
                 self.write(answer, out, |c: Changes| terminal::changes(&c))

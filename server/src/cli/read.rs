@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use pams_shared::{
-    id::{Order, PeerId},
+    id::{Order, PeerId, ServerId},
     record::Ledger,
     status::{Liveness, Presence, Status},
 };
 use serde::Deserialize;
 
-pub use crate::shell::http::ForgetAnswer as Forgotten;
+pub use crate::shell::http::{Draining, ForgetAnswer as Forgotten};
 
 #[derive(Debug, Deserialize)]
 pub struct Page {
@@ -32,7 +32,11 @@ pub struct Peer {
     pub liveness: Liveness,
     pub liveness_since_ms: u64,
     pub age_ms: u64,
-    pub observed: SocketAddr,
+    pub observed: Option<SocketAddr>,
+    /// Servers of the first versions do not tell.
+    pub server: Option<ServerId>,
+    #[serde(default)]
+    pub stale: bool,
     pub metrics: Option<Scrape>,
 }
 
@@ -51,7 +55,7 @@ pub struct Detail {
     pub watchers: Vec<Witness>,
     pub ledger: BTreeMap<String, Ledger>,
     pub records_shed: u64,
-    pub clock_offset_ms: i64,
+    pub clock_offset_ms: Option<i64>,
     pub records: Vec<Record>,
     pub events: Vec<Event>,
 }
@@ -60,7 +64,29 @@ pub struct Detail {
 pub struct Verdict {
     pub because: String,
     pub session: Option<u64>,
-    pub session_since_ms: u64,
+    pub session_since_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Cluster {
+    pub members: Vec<Member>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Member {
+    pub id: ServerId,
+    pub name: String,
+    pub state: String,
+    pub since_ms: u64,
+    pub connected: bool,
+    pub entries: u64,
+    pub upto: u64,
+    pub age_ms: Option<u64>,
+    pub stale: bool,
+    pub generation: u64,
+    pub addresses: Vec<SocketAddr>,
+    pub region: String,
+    pub software: String,
 }
 
 #[derive(Debug, Deserialize)]

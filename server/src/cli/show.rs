@@ -9,7 +9,7 @@ use pams_shared::{
 };
 
 use super::{
-    read::{Detail, Forgotten, Page, Record, Scrape, Witness},
+    read::{Cluster, Detail, Draining, Forgotten, Page, Peer, Record, Scrape, Witness},
     token,
 };
 
@@ -30,8 +30,8 @@ pub fn peers(page: &Page, colour: bool) -> String {
             p.id.to_string(),
             p.presence.as_ref().map_or_else(|| NONE.to_owned(), |p| p.status.as_str().to_owned()),
             liveness(p.liveness),
-            age(p.age_ms),
-            p.observed.to_string(),
+            heard(p),
+            p.observed.map_or_else(|| NONE.to_owned(), |observed| observed.to_string()),
             list(&p.overlays),
             clean(&p.software),
         ]);
@@ -48,10 +48,11 @@ pub fn peer(detail: &Detail, colour: bool) -> String {
         ("Name", clean(&p.name)),
         ("Presence", p.presence.as_ref().map_or_else(|| NONE.to_owned(), presence)),
         ("Liveness", verdict(detail)),
-        ("Heard", format!("{} ago", age(p.age_ms))),
+        ("Home", p.server.map_or_else(|| NONE.to_owned(), |server| server.to_string())),
+        ("Heard", format!("{} ago", heard(p))),
         ("Session", session(detail)),
         ("Addresses", list(&addresses)),
-        ("Seen at", p.observed.to_string()),
+        ("Seen at", p.observed.map_or_else(|| NONE.to_owned(), |observed| observed.to_string())),
         ("Metrics", p.metrics.as_ref().map_or_else(|| "off".to_owned(), scrape)),
         ("Overlays", list(&p.overlays)),
         ("Applications", list(&p.applications)),
@@ -73,6 +74,47 @@ pub fn peer(detail: &Detail, colour: bool) -> String {
     text += "\n";
     text += &events(detail);
     paint(&text, colour)
+}
+
+pub fn members(cluster: &Cluster, colour: bool) -> String {
+    let header = [
+        "Name",
+        "Server",
+        "State",
+        "Since",
+        "Connected",
+        "Entries",
+        "Newest",
+        "Heard ago",
+        "Starts",
+        "Addresses",
+        "Region",
+        "Software",
+    ];
+    let mut table = plain(&header, 5..8);
+    for m in &cluster.members {
+        let heard = m.age_ms.map_or_else(|| NONE.to_owned(), age);
+        let addresses: Vec<String> = m.addresses.iter().map(ToString::to_string).collect();
+        table.add_row([
+            clean(&m.name),
+            m.id.to_string(),
+            clean(&m.state),
+            time(m.since_ms),
+            yes(m.connected),
+            m.entries.to_string(),
+            m.upto.to_string(),
+            if m.stale { format!("{heard} (stale)") } else { heard },
+            m.generation.to_string(),
+            list(&addresses),
+            clean(&m.region),
+            clean(&m.software),
+        ]);
+    }
+    paint(&finish(&table), colour)
+}
+
+pub fn draining(d: &Draining) -> String {
+    format!("{} sessions are sent to other servers; the server stops when they have gone\n", d.sessions)
 }
 
 pub fn forgotten(f: &Forgotten) -> String {
@@ -108,13 +150,15 @@ fn verdict(detail: &Detail) -> String {
         "heard" => "it reports in time",
         "silence" => "it is silent",
         "goodbye" => "it said goodbye",
+        "told" if detail.peer.stale => "its home said so, which cannot be heard now",
+        "told" => "its home says so",
         other => &clean(other),
     };
     format!("{} since {}: {because}", liveness(detail.peer.liveness), time(detail.peer.liveness_since_ms))
 }
 
 fn session(detail: &Detail) -> String {
-    let since = time(detail.home.session_since_ms);
+    let Some(since) = detail.home.session_since_ms.map(time) else { return "at another server".to_owned() };
     match detail.home.session {
         Some(_) => format!("open since {since}"),
         None => format!("lost; the last one began {since}"),
@@ -129,7 +173,8 @@ fn scrape(metrics: &Scrape) -> String {
     }
 }
 
-fn clock(offset_ms: i64) -> String {
+fn clock(offset_ms: Option<i64>) -> String {
+    let Some(offset_ms) = offset_ms else { return NONE.to_owned() };
     let off = offset_ms.unsigned_abs();
     if off < CLOCK_TOLD_MS {
         return "as ours".to_owned();
@@ -187,6 +232,12 @@ fn events(detail: &Detail) -> String {
         table.add_row([time(e.at_ms), clean(&e.what), e.epoch.to_string()]);
     }
     finish(&table)
+}
+
+/// Since it, or its home, was heard.
+fn heard(peer: &Peer) -> String {
+    let age = age(peer.age_ms);
+    if peer.stale { format!("{age} (stale)") } else { age }
 }
 
 fn time(ms: u64) -> String {

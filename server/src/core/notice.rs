@@ -96,7 +96,7 @@ impl Notice {
             Notice::Server { state: State::Suspect, .. } => "server_suspect",
             Notice::Server { state: State::Down, .. } => "server_down",
             Notice::Server { state: State::Left, .. } => "server_left",
-            Notice::Gossip(notice) => notice.label(),
+            Notice::Gossip(_) => "membership",
             Notice::BadDeltas { .. } => "bad_deltas",
             Notice::SiblingsFull { .. } => "siblings_full",
         }
@@ -142,6 +142,7 @@ impl Notice {
         "server_suspect",
         "server_down",
         "server_left",
+        "membership",
         "bad_deltas",
         "siblings_full",
     ];

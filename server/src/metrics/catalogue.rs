@@ -93,6 +93,18 @@ pams_shared::catalogue! {
     MOVED = by(&["direction"], "2", counter("pams_server_peers_moved_total",
         "Peers that came from another home, in, or went to one, out."));
 
+    GOSSIP = held(by(&["notice"], "one for each notice", counter("pams_server_membership_notices_total",
+        "Oddities of the membership protocol: messages that were dropped, servers with one id, refutations, members that flapped.")));
+    SHARED = by(&["result"], "7", counter("pams_server_share_entries_total",
+        "Entries that other servers shared: applied, stale because older than what was held; and entries shed for want of room, swept \
+         because a telling anew did not name them, orphaned with a server that never came back, buried and, when the tombstone's life was \
+         over, unburied."));
+    STREAMS = by(&["direction", "from"], "4", counter("pams_server_share_streams_total",
+        "Catch-ups: streams on which this server was told (in) or told others (out), anew or on from where it had stopped."));
+    MISMATCHES = counter("pams_server_share_mismatches_total",
+        "Digests of what another server shares that differed for too long, so that it was asked anew: should stay 0.");
+    LOT_BYTES = Metric { unit: "bytes", ..gauge("pams_server_share_lot_bytes", "Bytes of all entries as they travel, kept in memory.") };
+
     // Joining, and connections.
     JOINS = held(by(&["result"], "issued and 11 refusals", counter("pams_server_joins_total",
         "Requests for a first certificate: issued, or why not.")));

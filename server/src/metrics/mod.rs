@@ -28,11 +28,12 @@ use pams_shared::{
 
 pub use catalogue::CATALOGUE;
 use catalogue::{
-    EVENTS, HANDSHAKES, JOINS, NOTICES, NOTIFY, PANICS, REASONS, REJECTED, RENEWALS, REPLICATION, STAGE, TOLD, TOTAL,
+    EVENTS, GOSSIP, HANDSHAKES, JOINS, NOTICES, NOTIFY, PANICS, REASONS, REJECTED, RENEWALS, REPLICATION, STAGE, TOLD,
+    TOTAL,
 };
 pub use snapshot::Snapshot;
 
-use crate::core::{Event, Notice, OTHER, What};
+use crate::core::{Event, Notice, OTHER, What, cluster::membership};
 
 /// Labels of rejected frames beside [`FrameError::LABELS`]: cut off by the end of its stream, well formed but out of place,
 /// not there in time, a Hello that was refused, and whatever a newer part of the program calls it.
@@ -105,6 +106,7 @@ pub(crate) struct Extras {
 
 struct Held {
     notices: Counters,
+    gossip: Counters,
     events: Counters,
     joins: Counters,
     renewals: Counters,
@@ -173,6 +175,9 @@ impl Metrics {
 
     pub fn notice(&self, notice: &Notice) {
         self.held.notices.count(notice.label(), notice.count());
+        if let Notice::Gossip(notice) = notice {
+            self.held.gossip.count(notice.label(), notice.count());
+        }
     }
 
     pub fn event(&self, event: &Event) {
@@ -268,6 +273,7 @@ impl Held {
         };
         Self {
             notices: counters(&NOTICES, Notice::LABELS),
+            gossip: counters(&GOSSIP, membership::Notice::LABELS),
             events: counters(&EVENTS, &What::ALL.map(What::as_str)),
             joins: counters(&JOINS, &results(&REFUSALS)),
             renewals: counters(&RENEWALS, &results(&REFUSALS[RENEWAL_REFUSALS..])),

@@ -171,6 +171,24 @@ fn cluster(expo: &mut Expo, cluster: &ClusterSummary) {
     let counts = &cluster.counts;
     expo.family(&c::ACKS).sample(&["held"], counts.acked_held).sample(&["alone"], counts.acked_alone);
     expo.family(&c::ACKS_WAITING).sample(&[], cluster.waiting);
+    let share = &cluster.share;
+    let mut entries = expo.family(&c::SHARED);
+    for (result, n) in [
+        ("applied", share.applied),
+        ("stale", share.stale),
+        ("shed", share.shed),
+        ("swept", share.swept),
+        ("orphaned", share.orphaned),
+        ("buried", share.buried),
+        ("unburied", share.unburied),
+    ] {
+        entries.sample(&[result], n);
+    }
+    let mut streams = expo.family(&c::STREAMS);
+    streams.sample(&["in", "anew"], share.taken_anew).sample(&["in", "on"], share.taken_on);
+    streams.sample(&["out", "anew"], share.told_anew).sample(&["out", "on"], share.told_on);
+    expo.family(&c::MISMATCHES).sample(&[], share.mismatches);
+    expo.family(&c::LOT_BYTES).sample(&[], share.lot_bytes as u64);
     expo.family(&c::MOVED).sample(&["in"], counts.taken_over).sample(&["out"], counts.let_go);
 }
 

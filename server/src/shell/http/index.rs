@@ -10,13 +10,16 @@ use pams_shared::{
 
 use super::Sources;
 
-const PLACES: [(&str, &str); 10] = [
+const PLACES: [(&str, &str); 13] = [
     ("/api/v1/peers", "Peers by page: ?limit= &after= &liveness= &status= &overlay= &name="),
     ("/api/v1/peers/{id}", "One peer: its watchers' views, ledger, recent records, events"),
     ("/api/v1/overlays", "Overlays, and how many peers are in which state"),
     ("/api/v1/events", "Who came and went, the newest last: ?limit="),
     ("/api/v1/server", "This server"),
+    ("/api/v1/cluster", "All servers: how this one sees each, and how old what each shares is"),
+    ("/api/v1/ledger", "All transactions of all peers of all servers, by kind"),
     ("/api/v1/sd/prometheus", "Where Prometheus finds the agents, for http_sd_configs"),
+    ("/api/v1/sd/servers", "Where Prometheus finds the servers"),
     ("/metrics", "This server's metrics, for Prometheus"),
     ("/healthz", "200 while the server works"),
     ("/readyz", "200 once the list of peers is complete"),

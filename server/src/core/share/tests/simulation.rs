@@ -139,11 +139,8 @@ impl World {
             if !all && self.random.below(3) == 0 {
                 continue;
             }
-            let [Some(teller), Some(follower)] = self
-                .nodes
-                .get_disjoint_mut([stream.teller, stream.follower])
-                .unwrap()
-                .map(|node| node.share.as_mut())
+            let [Some(teller), Some(follower)] =
+                self.nodes.get_disjoint_mut([stream.teller, stream.follower]).unwrap().map(|node| node.share.as_mut())
             else {
                 continue;
             };
@@ -286,9 +283,8 @@ impl World {
             let (me, covered) = (server(i as u64), share.covered());
             let mine = share.after(None).filter(|(_, e)| (e.owner, e.generation) == (me, node.generation));
             for (peer, e) in mine.filter(|(_, e)| e.seq <= covered) {
-                let newest = |other: &Share| {
-                    other.entry(peer).is_some_and(|o| (o.epoch, o.attach) >= (e.epoch, e.attach))
-                };
+                let newest =
+                    |other: &Share| other.entry(peer).is_some_and(|o| (o.epoch, o.attach) >= (e.epoch, e.attach));
                 let others = self.nodes.iter().enumerate().filter(|(j, _)| *j != i);
                 let held = others.filter_map(|(_, n)| n.share.as_ref()).any(newest);
                 assert!(held || e.lot.is_none(), "{peer} of {me} is covered, and nobody holds it");

@@ -266,7 +266,8 @@ fn get_card(buf: &mut impl Buf, of: &Identity) -> Result<Arc<Card>, WireError> {
     let region = get_text(buf, "region", REGION_BYTES_MAX)?;
     let addresses = get_addresses(buf, "list of addresses", ADDRESSES_MAX)?;
     let http = get_addresses(buf, "list of HTTP addresses", 1)?.pop();
-    let member = Member { id: of.id, generation: of.generation, name, addresses, http, region, software: String::new() };
+    let member =
+        Member { id: of.id, generation: of.generation, name, addresses, http, region, software: String::new() };
     Ok(Arc::new(Card { edition, member }))
 }
 
