@@ -40,8 +40,8 @@ pub(crate) type Look = Box<dyn FnOnce(&Pams, Moment) + Send>;
 pub(crate) enum Request {
     /// To be run on the engine with the present moment. It changes nothing.
     Look(Look),
-    /// [`Input::Forget`](crate::core::Input::Forget), and the id unbound in the authority unless the peer is
-    /// [`Forgot::StillHere`]. An error is that of the unbinding; a peer that is here then stays.
+    /// [`Input::Forget`](crate::core::Input::Forget), and the id banned in the authority unless the peer is
+    /// [`Forgot::StillHere`]. An error is that of the banning; a peer that is here then stays.
     Forget { peer: PeerId, force: bool, answer: oneshot::Sender<Result<Forgotten, IdentityError>> },
     /// Send all agents to other servers, then end.
     Drain { answer: oneshot::Sender<()> },
