@@ -60,7 +60,7 @@ impl Pams {
         let renamed = before.is_some_and(|before| before != known(row));
         row.reported = false;
         let applied_batch = row.acked;
-        self.cluster.touched.insert(peer);
+        self.cluster.here(peer);
         self.sessions.insert(session, peer);
         let terms = Terms { pace_ms: ms(self.config.pace), gone_after_ms: ms(self.config.gone_after), applied_batch };
         self.outputs.push_back(Output::Accept { session, terms });

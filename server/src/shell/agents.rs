@@ -380,10 +380,15 @@ async fn question(
 async fn renew(door: &Door, connection: &Connection, csr: Vec<u8>) -> Result<Frame, End> {
     // Looked up anew, so that a connection at rest need not keep it.
     let subject = identify(door, connection).map_err(|_| End::DONE)?;
+    Ok(renewed(door, subject, csr).await)
+}
+
+/// The answer to whoever has proven to be `subject` and wants its certificate renewed.
+pub async fn renewed(door: &Door, subject: Subject, csr: Vec<u8>) -> Frame {
     let peer = subject.id;
     let result = door.registrar.renew(subject, csr).await;
     door.metrics.renewed(result.as_ref().map(|_| ()).map_err(|refused| refused.code));
-    Ok(match result {
+    match result {
         Ok(issued) => {
             tracing::debug!(%peer, "certificate renewed");
             Frame::Issued(issued)
@@ -392,7 +397,7 @@ async fn renew(door: &Door, connection: &Connection, csr: Vec<u8>) -> Result<Fra
             tracing::warn!(%peer, why = refused.detail, "certificate not renewed");
             Frame::Refused(refused)
         }
-    })
+    }
 }
 
 /// An error when the loop has ended.

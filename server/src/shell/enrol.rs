@@ -22,8 +22,8 @@ use tokio::{
 use super::{
     door::{Door, End},
     newcomers::Newcomer,
+    siblings::renew,
 };
-use crate::metrics::Metrics;
 
 /// How often the age of the server's own certificates is looked at.
 const OWN_LOOK: Duration = Duration::from_secs(5 * 60);
@@ -61,8 +61,27 @@ impl Registrar {
         bound.unwrap_or_else(|| Err(IdentityError::Crypto("banning the id went wrong".into())))
     }
 
-    /// Keeps the server's own certificates fresh, for ever.
-    pub async fn keep_fresh(self, metrics: Arc<Metrics>) {
+    /// The id has joined anew somewhere in the cluster.
+    pub async fn unban(&self, peer: PeerId) -> Result<bool, IdentityError> {
+        let banned = self.with(move |authority, now| authority.unban(peer.0, now)).await;
+        banned.unwrap_or_else(|| Err(IdentityError::Crypto("letting the id in again went wrong".into())))
+    }
+
+    /// Asks for another certificate to sign others' with.
+    pub async fn ca_request(&self) -> Result<Vec<u8>, IdentityError> {
+        self.0.lock().await.ca_request()
+    }
+
+    /// Puts it in place.
+    pub async fn install_ca(&self, issued: Issued) -> Result<(), IdentityError> {
+        let installed = self.with(move |authority, now| authority.install_ca(&issued, now)).await;
+        installed.unwrap_or_else(|| Err(IdentityError::Crypto("installing the certificate went wrong".into())))
+    }
+
+    /// Keeps the server's own certificates fresh, for ever; of a server without the root's key, by those of its siblings that
+    /// have it.
+    pub async fn keep_fresh(self, door: Arc<Door>) {
+        let metrics = door.metrics.clone();
         let mut look = tokio::time::interval(OWN_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -72,10 +91,10 @@ impl Registrar {
                     metrics.certificates(expiry);
                     if renewed {
                         tracing::info!("the server's certificate was renewed");
-                        // A few times in a day; four months are left from the first time on.
-                        if intermediate_due {
-                            tracing::warn!(expires = expiry.intermediate, "{INTERMEDIATE_DUE}");
-                        }
+                    }
+                    // Four months are left from the first time on.
+                    if intermediate_due && !renew::renew(&door.neighbours, &self).await && renewed {
+                        tracing::warn!(expires = expiry.intermediate, "{INTERMEDIATE_DUE}");
                     }
                 }
                 Some(Err::<_, IdentityError>(error)) => {

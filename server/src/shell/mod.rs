@@ -81,6 +81,8 @@ struct Shell {
     /// The agents have gone: the server ends.
     evacuated: bool,
     unbinding: JoinSet<Unbound>,
+    /// Tasks that let ids in again.
+    unbanning: JoinSet<()>,
     siblings: Siblings,
     book: Book,
     supervisor: Arc<Supervisor>,
@@ -134,6 +136,7 @@ impl Shell {
             forgot: None,
             evacuated: false,
             unbinding: JoinSet::new(),
+            unbanning: JoinSet::new(),
             supervisor,
             pulse: Pulse::new(Clock.now(), Clock.suspended()),
         }
@@ -160,6 +163,7 @@ impl Shell {
                 _ = heartbeat.tick() => self.supervisor.heartbeat(),
                 _ = upkeep.tick() => self.upkeep(),
                 Some(ended) = self.unbinding.join_next() => self.unbound(ended),
+                Some(_) = self.unbanning.join_next() => {}
                 () = self.siblings.panicked() => self.panicked(),
                 Some(request) = self.requests.recv() => self.request(request),
                 Some(event) = self.events.recv() => self.event(event),
@@ -372,6 +376,14 @@ impl Shell {
             Some(SiblingOutput::Banned { peer }) => {
                 let (answer, _) = oneshot::channel();
                 self.unbind(peer, Forgot::Unknown, answer);
+            }
+            Some(SiblingOutput::Unbanned { peer }) => {
+                let registrar = self.registrar.clone();
+                self.unbanning.spawn(async move {
+                    if let Err(error) = registrar.unban(peer).await {
+                        tracing::error!(%peer, %error, "a peer that has joined anew is still turned away here");
+                    }
+                });
             }
             _ => {}
         }

@@ -237,8 +237,8 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         supervisor.clone(),
     );
     tasks.spawn(shell.run(async { drop(told.await) }));
-    tasks.spawn(door::answer(door, endpoint));
-    services.spawn(registrar.clone().keep_fresh(metrics.clone()));
+    tasks.spawn(door::answer(door.clone(), endpoint));
+    services.spawn(registrar.clone().keep_fresh(door.clone()));
     let sources = Sources {
         handle: handle.clone(),
         metrics: metrics.clone(),

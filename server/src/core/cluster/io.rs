@@ -72,4 +72,6 @@ pub enum SiblingOutput {
     Members(Vec<Member>),
     /// An operator made the cluster forget this peer: its certificate is not welcome any more.
     Banned { peer: PeerId },
+    /// That peer has joined anew.
+    Unbanned { peer: PeerId },
 }

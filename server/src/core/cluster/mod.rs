@@ -97,6 +97,8 @@ pub(super) struct Cluster {
     reported: Vec<(PeerId, u64)>,
     /// What subscribers were told last of peers that are not ours.
     told: BTreeMap<PeerId, (u64, u64, u64, Liveness)>,
+    /// Whom an operator made the cluster forget, until they join anew.
+    banned: BTreeSet<PeerId>,
     /// When members were told to the disk last.
     listed: Vec<Member>,
     /// Servers as agents know them, and as they should.
@@ -138,6 +140,7 @@ impl Cluster {
             touched: BTreeSet::new(),
             reported: Vec::new(),
             told: BTreeMap::new(),
+            banned: BTreeSet::new(),
             listed: Vec::new(),
             known: agents::Known::default(),
             servers_due: Vec::new(),
@@ -158,6 +161,12 @@ impl Cluster {
     pub fn stalled(&mut self, now: Moment, late: Duration) {
         self.stirred = true;
         self.membership.handle(now, membership::Input::Stalled { late });
+    }
+
+    /// The peer has come to us: its row is to be shared, and whoever had it forgotten is of the past.
+    pub fn here(&mut self, peer: PeerId) {
+        self.touched.insert(peer);
+        self.banned.remove(&peer);
     }
 
     pub fn took_over(&mut self) {

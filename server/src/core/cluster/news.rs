@@ -27,8 +27,11 @@ impl Pams {
             if self.directory.row(peer).is_some() {
                 self.let_go(now, peer);
             }
-            if banned {
+            if banned && self.cluster.banned.insert(peer) {
                 self.cluster.out.push(SiblingOutput::Banned { peer });
+            }
+            if !banned && self.cluster.banned.remove(&peer) {
+                self.cluster.out.push(SiblingOutput::Unbanned { peer });
             }
             self.foreign_changed(now, peer);
         }
@@ -132,5 +135,8 @@ impl Pams {
         // Of one that is another's we must be the newer.
         let attach = if self.cluster.is_ours(&entry) { attach } else { attach.saturating_add(1) };
         self.cluster.share.bury(now, peer, epoch, attach, banned);
+        if banned {
+            self.cluster.banned.insert(peer);
+        }
     }
 }

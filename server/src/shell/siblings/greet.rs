@@ -13,7 +13,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use super::super::door::{Door, End};
 
 /// Which server is at the other end, by its certificate; TLS has checked that it is of our root.
-pub(super) fn identify(door: &Door, connection: &Connection) -> Result<ServerId, Rejected> {
+pub(super) fn identify(door: &Door, connection: &Connection) -> Result<Subject, Rejected> {
     let reject = |detail: String| Rejected { code: Rejection::Role, detail };
     let identity = connection.peer_identity().ok_or_else(|| reject("a server needs a certificate".to_owned()))?;
     let subject = Subject::of_peer(&*identity).map_err(|e| reject(e.to_string()))?;
@@ -21,7 +21,7 @@ pub(super) fn identify(door: &Door, connection: &Connection) -> Result<ServerId,
         Role::Server if subject.domain != door.domain => {
             Err(reject(format!("this is a server of {}, the certificate is of {}", door.domain, subject.domain)))
         }
-        Role::Server => Ok(ServerId(subject.id)),
+        Role::Server => Ok(subject),
         Role::Agent => Err(reject("this certificate is of an agent".to_owned())),
     }
 }
@@ -33,7 +33,7 @@ pub(super) async fn answer(
     hello: Hello,
     send: &mut SendStream,
 ) -> Result<Member, End> {
-    let verdict = welcome(door, connection, hello.member);
+    let verdict = welcome(door, connection, hello.member).await;
     let ack = HelloAck {
         software: door.software.to_owned(),
         epoch: door.generation,
@@ -59,9 +59,16 @@ pub(super) async fn answer(
     }
 }
 
-fn welcome(door: &Door, connection: &Connection, member: Option<Member>) -> Result<Member, Rejected> {
-    let id = identify(door, connection)?;
+async fn welcome(door: &Door, connection: &Connection, member: Option<Member>) -> Result<Member, Rejected> {
+    let subject = identify(door, connection)?;
+    let id = ServerId(subject.id);
     let reject = |code, detail: &str| Err(Rejected { code, detail: detail.to_owned() });
+    if id != door.neighbours.me.id && !door.registrar.is_welcome(&subject).await {
+        return reject(
+            Rejection::Key,
+            "this server was forgotten here; let it join again with a new token of role server",
+        );
+    }
     match member {
         _ if id == door.neighbours.me.id => reject(Rejection::Oneself, "you are me"),
         Some(member) if member.id == id => Ok(member),
@@ -73,7 +80,11 @@ fn welcome(door: &Door, connection: &Connection, member: Option<Member>) -> Resu
 /// Says Hello; who answered.
 pub(super) async fn greet(door: &Door, connection: &Connection) -> Result<(Member, SendStream, RecvStream), Why> {
     let refused = |text: String| Why::new(Reason::Refused, text);
-    let id = identify(door, connection).map_err(|rejected| refused(rejected.detail))?;
+    let subject = identify(door, connection).map_err(|rejected| refused(rejected.detail))?;
+    let id = ServerId(subject.id);
+    if !door.registrar.is_welcome(&subject).await {
+        return Err(refused(format!("server {id} was forgotten here")));
+    }
     let hello = Hello {
         software: door.software.to_owned(),
         epoch: door.generation,

@@ -8,13 +8,14 @@ pub mod book;
 mod call;
 mod follow;
 mod greet;
+pub mod renew;
 mod serve;
 
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -47,14 +48,17 @@ pub struct Neighbours {
     pub socket: Arc<Socket>,
     /// Where known siblings call from: they are answered with windows for much data, which strangers do not get.
     known: RwLock<HashSet<SocketAddr>>,
+    /// Those that stand, for questions of other parts.
+    connections: RwLock<HashMap<LinkId, Connection>>,
     links: AtomicU64,
     streams: AtomicU64,
 }
 
 impl Neighbours {
     pub fn new(me: Member, client: ClientConfig, server: Arc<ServerConfig>, socket: Arc<Socket>) -> Self {
-        let (known, links, streams) = (RwLock::default(), AtomicU64::new(0), AtomicU64::new(0));
-        Self { me, client, server, socket, known, links, streams }
+        let (known, connections) = (RwLock::default(), RwLock::default());
+        let (links, streams) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { me, client, server, socket, known, connections, links, streams }
     }
 
     /// Whether a known sibling may call from there.
@@ -66,6 +70,11 @@ impl Neighbours {
     fn know(&self, members: &[Member]) {
         let addresses = members.iter().flat_map(|member| member.addresses.iter().copied()).collect();
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// The connections that stand.
+    fn connections(&self) -> Vec<Connection> {
+        self.connections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     fn next_link(&self) -> LinkId {
@@ -85,7 +94,6 @@ pub type Feed = mpsc::Sender<Box<Deltas>>;
 pub struct Siblings {
     door: Arc<Door>,
     endpoint: Endpoint,
-    links: HashMap<LinkId, Connection>,
     feeds: HashMap<FollowerId, Feed>,
     follows: HashMap<FollowId, watch::Sender<Held>>,
     tasks: JoinSet<()>,
@@ -93,8 +101,8 @@ pub struct Siblings {
 
 impl Siblings {
     pub fn new(door: Arc<Door>, endpoint: Endpoint) -> Self {
-        let (links, feeds, follows) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { door, endpoint, links, feeds, follows, tasks: JoinSet::new() }
+        let (feeds, follows) = (HashMap::new(), HashMap::new());
+        Self { door, endpoint, feeds, follows, tasks: JoinSet::new() }
     }
 
     /// Waits for a task that ended by a bug; the others end unseen.
@@ -109,7 +117,15 @@ impl Siblings {
     }
 
     pub fn linked(&mut self, link: LinkId, connection: Connection) {
-        self.links.insert(link, connection);
+        self.links().insert(link, connection);
+    }
+
+    fn links(&self) -> RwLockWriteGuard<'_, HashMap<LinkId, Connection>> {
+        self.door.neighbours.connections.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn link(&self, link: LinkId) -> Option<Connection> {
+        self.door.neighbours.connections.read().unwrap_or_else(PoisonError::into_inner).get(&link).cloned()
     }
 
     pub fn followed(&mut self, stream: FollowerId, feed: Feed) {
@@ -120,7 +136,7 @@ impl Siblings {
     pub fn saw(&mut self, input: &SiblingInput) {
         match input {
             SiblingInput::Unlinked { link } => {
-                self.links.remove(link);
+                self.links().remove(link);
             }
             SiblingInput::Unfollowed { stream } => {
                 self.feeds.remove(stream);
@@ -140,18 +156,19 @@ impl Siblings {
                 self.tasks.spawn(async move { call::call(&door, &endpoint, target, &addresses).await });
             }
             SiblingOutput::Unlink { link, code } => {
-                if let Some(connection) = self.links.remove(&link) {
+                let closed = self.links().remove(&link);
+                if let Some(connection) = closed {
                     connection.close(code.into(), said(code));
                 }
             }
             SiblingOutput::Gossip { link, bytes } => {
-                if let Some(connection) = self.links.get(&link) {
+                if let Some(connection) = self.link(link) {
                     // Lost, as any datagram may be.
                     let _ = connection.send_datagram(wire::encode(&Frame::Gossip(bytes)).into());
                 }
             }
             SiblingOutput::Follow { link, follow, what } => {
-                let Some(connection) = self.links.get(&link).cloned() else { return None };
+                let connection = self.link(link)?;
                 let (held, acks) = watch::channel(Held { generation: 0, upto: 0 });
                 self.follows.insert(follow, held);
                 let door = self.door.clone();
@@ -175,7 +192,7 @@ impl Siblings {
                 self.door.neighbours.know(&members);
                 return Some(SiblingOutput::Members(members));
             }
-            other @ SiblingOutput::Banned { .. } => return Some(other),
+            other @ (SiblingOutput::Banned { .. } | SiblingOutput::Unbanned { .. }) => return Some(other),
         }
         None
     }

@@ -4,6 +4,7 @@ use std::{future::pending, sync::Arc};
 
 use pams_shared::{
     frame::{DATAGRAM_BYTES_MAX, Frame, Member, wire},
+    identity::Subject,
     quic,
 };
 use quinn::{Connection, RecvStream, SendStream};
@@ -14,7 +15,7 @@ use tokio::{
 
 use super::{
     super::{
-        agents::{Event, is_ours},
+        agents::{self, Event, is_ours},
         door::{Door, End, Unread},
         newcomers::Newcomer,
     },
@@ -97,9 +98,10 @@ async fn streams(door: &Arc<Door>, connection: &Connection, link: LinkId) {
             }
             accepted = connection.accept_bi(), if open.len() < STREAMS_MAX => {
                 let Ok((send, receive)) = accepted else { return pending().await };
+                let Ok(subject) = greet::identify(door, connection) else { return };
                 let (door, connection) = (door.clone(), connection.clone());
                 open.spawn(async move {
-                    if let Err(end) = stream(&door, link, send, receive).await {
+                    if let Err(end) = stream(&door, subject, link, send, receive).await {
                         connection.close(end.code.into(), end.text.as_bytes());
                     }
                 });
@@ -108,14 +110,25 @@ async fn streams(door: &Arc<Door>, connection: &Connection, link: LinkId) {
     }
 }
 
-async fn stream(door: &Arc<Door>, link: LinkId, send: SendStream, mut receive: RecvStream) -> Result<(), End> {
+async fn stream(
+    door: &Arc<Door>,
+    subject: Subject,
+    link: LinkId,
+    mut send: SendStream,
+    mut receive: RecvStream,
+) -> Result<(), End> {
     let Ok(read) = timeout(door.limits.patience, quic::read_frame(&mut receive)).await else {
         door.metrics.frame_rejected("silent");
         return Ok(());
     };
     match read {
         Ok(Some(Frame::Follow(follow))) => follow::feed(door, link, follow, send, receive).await,
-        Ok(Some(_)) => Err(door.misplaced("only Follow may be asked between servers")),
+        Ok(Some(Frame::Renew(csr))) => {
+            let answer = agents::renewed(door, subject, csr).await;
+            let _ = timeout(door.limits.patience, quic::write_frame(&mut send, &answer)).await;
+            Ok(())
+        }
+        Ok(Some(_)) => Err(door.misplaced("only Follow and Renew may be asked between servers")),
         Ok(None) => Ok(()),
         Err(error) => match door.unread(&error) {
             Unread::Skipped | Unread::Lost => Ok(()),
