@@ -66,8 +66,6 @@ pub(super) struct Cursor {
     /// The last frame was of what came since.
     turn: bool,
     anew: bool,
-    /// Of a follower's own log: which (generation, upto) is all that it ever wrote.
-    claim: (u64, u64),
     pub upto: u64,
     pub held: u64,
 }
@@ -98,7 +96,6 @@ impl Cursor {
             live: 0,
             turn: false,
             anew: true,
-            claim: (0, 0),
             upto: 0,
             held: 0,
         }
@@ -148,7 +145,6 @@ impl Cursor {
         (self.start, self.live, self.turn) = (log.head, log.head, false);
         let place = if view.whose == Whose::Own { from } else { 0 };
         (self.bulk, self.upto) = if self.anew { (Bulk::Essential(0), 0) } else { (Bulk::On(place), from) };
-        self.claim = claim(log, generation);
         Deltas { bulk: true, anew: self.anew, ..self.frame(view, Vec::new(), true) }
     }
 
@@ -199,7 +195,11 @@ impl Cursor {
             return None;
         }
         self.bulk = Bulk::Ended;
-        Some(Deltas { bulk_end: true, ..self.frame(view, Vec::new(), true) })
+        let frame = Deltas { bulk_end: true, ..self.frame(view, Vec::new(), true) };
+        let known = (view.whose == Whose::Earlier).then(|| known(view.log, self.asked.generation)).flatten();
+        let (generation, upto) = known.unwrap_or((frame.generation, frame.upto));
+        self.upto = upto;
+        Some(Deltas { generation, upto, ..frame })
     }
 
     /// A follower gets of its own log only what it wrote in earlier generations.
@@ -214,25 +214,24 @@ impl Cursor {
             (Whose::Own, Bulk::On(at)) => at,
             (Whose::Own, Bulk::Told | Bulk::Ended) => self.live,
             (Whose::Foreign, Bulk::Told | Bulk::Ended) if newest => log.held,
-            (Whose::Earlier, Bulk::Ended) => self.claim.1,
             _ => self.upto,
         };
         self.upto = self.upto.max(upto);
         let digest = (view.whose == Whose::Own && self.bulk == Bulk::Ended && newest).then_some(log.digest);
-        let generation = if view.whose == Whose::Earlier { self.claim.0 } else { log.generation };
+        // An owner is told of its earlier generations within the one that it is in.
+        let asked = if view.whose == Whose::Earlier { self.asked.generation } else { 0 };
+        let generation = log.generation.max(asked);
         let owner = self.asked.owner;
         Deltas { owner, generation, anew: false, bulk, bulk_end: false, upto: self.upto, entries, digest }
     }
 }
 
-/// How far the earlier log of an owner is known to be all, for the owner itself in this generation.
-fn claim(log: &Log, generation: u64) -> (u64, u64) {
-    if log.generation > generation {
-        return (log.generation, 0);
-    }
-    let here = if log.complete && !log.hole { (log.generation, log.held) } else { (0, 0) };
-    let (earlier, upto) = if here.0 < generation { log.settled.max(here) } else { log.settled };
-    if earlier == 0 { (generation, 0) } else { (earlier, upto) }
+/// Up to which (generation, seq) the log of an owner before this generation is known to be all; `None`: it is not.
+fn known(log: &Log, generation: u64) -> Option<(u64, u64)> {
+    let whole = log.complete && !log.hole && log.generation < generation;
+    let known = if whole { log.settled.max((log.generation, log.held)) } else { log.settled };
+    let newest = if log.generation < generation { log.generation } else { log.before };
+    (known.0 == newest && newest > 0).then_some(known)
 }
 
 /// What a cursor goes through.

@@ -16,6 +16,8 @@ const LINES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Log {
     pub generation: u64,
+    /// The newest before it of which something was told; 0: none.
+    pub before: u64,
     /// All entries whose newest seq in `generation` is not above it are held. Of our own log: not used.
     pub held: u64,
     /// A telling anew of `generation` has ended, so that nothing is held which the owner did not say. Of our own log: not used.
@@ -58,6 +60,7 @@ impl Log {
     pub fn new(now: Moment, generation: u64) -> Self {
         Self {
             generation,
+            before: 0,
             held: 0,
             complete: false,
             settled: (0, 0),
@@ -78,7 +81,7 @@ impl Log {
     /// The owner is in a newer generation, of which nothing is held yet.
     pub fn renew(&mut self, generation: u64) {
         self.doubt();
-        self.generation = generation;
+        self.before = std::mem::replace(&mut self.generation, generation).max(self.before);
         self.floor = 0;
         self.doubt = Doubt::default();
     }

@@ -180,6 +180,9 @@ impl Share {
             self.stats.shed += 1;
             return None;
         }
+        if shared.generation < log.generation {
+            log.before = log.before.max(shared.generation);
+        }
         self.put(Slot { round: mark, ..Slot::new(owner, shared, self.now) });
         self.changed.insert(peer);
         self.stats.applied += 1;

@@ -53,6 +53,7 @@ struct World {
     crashes: bool,
     number: u64,
     closed: usize,
+    last: String,
 }
 
 impl World {
@@ -76,6 +77,7 @@ impl World {
             crashes,
             number: 0,
             closed: 0,
+            last: String::new(),
         }
     }
 
@@ -192,6 +194,7 @@ impl World {
     fn act(&mut self) {
         let n = self.random.below(PEERS);
         let home = self.pick(self.nodes.len());
+        let n = n;
         match self.random.below(40) {
             0..15 => self.report(n, home),
             15..20 => self.shift(n, home),
@@ -229,9 +232,12 @@ impl World {
     fn report(&mut self, n: u64, home: usize) {
         self.number += 1;
         let content = self.number;
+        if self.nodes[self.truths.get(&n).map_or(home, |truth| truth.home)].share.is_none() {
+            return;
+        }
         let new = Truth { home, epoch: 1, attach: 1, content, active: true, buried: false, unsure: false };
         let truth = self.truths.entry(n).or_insert(new);
-        if truth.active && !truth.buried && self.nodes[truth.home].share.is_some() {
+        if truth.active && !truth.buried {
             truth.content = content;
             truth.unsure = false;
             self.publish(n);
@@ -241,6 +247,9 @@ impl World {
     /// A peer goes to another home, or starts again there.
     fn shift(&mut self, n: u64, home: usize) {
         let again = self.random.below(3) == 0;
+        if self.nodes[home].share.is_none() {
+            return;
+        }
         if let Some(truth) = self.truths.get_mut(&n).filter(|t| t.active && !t.buried && t.home != home) {
             truth.home = home;
             truth.attach += 1;
@@ -255,7 +264,12 @@ impl World {
         let place = if elsewhere { at_home } else { truth.home };
         let Some(share) = &mut self.nodes[place].share else { return };
         truth.buried = true;
-        truth.unsure = share.bury(at(self.ms), peer(n), truth.epoch, truth.attach, n % 2 == 0).is_none();
+        let buried = share.bury(at(self.ms), peer(n), truth.epoch, truth.attach, n % 2 == 0).is_some();
+        // If not all know that it is at home where it is buried, its tombstone may reach nobody while it lives.
+        let home = server(place as u64);
+        let mut shares = self.nodes.iter().filter_map(|node| node.share.as_ref());
+        let known = self.crashes || shares.all(|share| share.entry(peer(n)).is_none_or(|e| e.owner == home));
+        truth.unsure = !buried || !known;
     }
 
     fn crash(&mut self, node: usize) {
@@ -279,13 +293,24 @@ impl World {
         }
     }
 
+    fn trace(&mut self, step: usize) {
+        let Some(n) = std::env::var("TRACE").ok().and_then(|n| n.parse().ok()) else { return };
+        let line: Vec<String> = self.nodes.iter().map(|node| match &node.share {
+            None => "X".into(),
+            Some(s) => { let g = node.generation; let e = s.entry(peer(n)).map(|e| format!("{}g{}s{} {},{} {}", e.owner.to_string().chars().last().unwrap(), e.generation, e.seq, e.epoch, e.attach, if e.lot.is_some() {"live"} else {"dead"})); format!("G{g}{} {e:?}", if s.recovery.is_some() {"r"} else {""}) }
+        }).collect();
+        let line = line.join(" | ");
+        if self.last != line { eprintln!("{step} {}ms {line}", self.ms); self.last = line; }
+    }
+
     /// What is acknowledged as held elsewhere is.
     fn check_covered(&self) {
         for (i, node) in self.nodes.iter().enumerate() {
             let Some(share) = &node.share else { continue };
             let (me, covered) = (server(i as u64), share.covered());
             let mine = share.after(None).filter(|(_, e)| (e.owner, e.generation) == (me, node.generation));
-            for (peer, e) in mine.filter(|(_, e)| e.seq <= covered) {
+            let buried = |p: PeerId| self.truths.iter().any(|(n, truth)| peer(*n) == p && truth.buried);
+            for (peer, e) in mine.filter(|(p, e)| e.seq <= covered && !buried(*p)) {
                 let newest = |other: &Share| {
                     other.entry(peer).is_some_and(|o| (o.epoch, o.attach) >= (e.epoch, e.attach))
                 };
@@ -333,6 +358,7 @@ impl World {
                 self.streams.iter().any(|s| !s.frames.is_empty())
             } {}
             self.pump(true);
+            self.trace(1000);
             self.tick(1_000);
         }
     }
@@ -370,7 +396,9 @@ fn simulate(seed: u64) {
     world.connect(true);
     for step in 0..400 {
         world.act();
+        world.trace(step);
         world.pump(false);
+        world.trace(step);
         if step % 40 == 0 {
             world.check_covered();
         }
