@@ -190,7 +190,7 @@ impl Cursor {
 
     /// The end of what was there. Not before all that came since is told too: it may have been told only under its old number.
     fn end(&mut self, view: &View) -> Option<Deltas> {
-        let whole = view.whole && (view.whose != Whose::Foreign || (view.log.complete && !view.log.hole));
+        let whole = view.whole && (view.whose != Whose::Foreign || (view.log.all.complete && !view.log.hole));
         if self.bulk != Bulk::Told || (self.anew && !whole) {
             return None;
         }
@@ -213,7 +213,7 @@ impl Cursor {
         let upto = match (view.whose, self.bulk) {
             (Whose::Own, Bulk::On(at)) => at,
             (Whose::Own, Bulk::Told | Bulk::Ended) => self.live,
-            (Whose::Foreign, Bulk::Told | Bulk::Ended) if newest => log.held,
+            (Whose::Foreign, Bulk::Told | Bulk::Ended) if newest => log.all.held,
             _ => self.upto,
         };
         self.upto = self.upto.max(upto);
@@ -228,8 +228,8 @@ impl Cursor {
 
 /// Up to which (generation, seq) the log of an owner before this generation is known to be all; `None`: it is not.
 fn known(log: &Log, generation: u64) -> Option<(u64, u64)> {
-    let whole = log.complete && !log.hole && log.generation < generation;
-    let known = if whole { log.settled.max((log.generation, log.held)) } else { log.settled };
+    let whole = log.all.complete && !log.hole && log.generation < generation;
+    let known = if whole { log.settled.max((log.generation, log.all.held)) } else { log.settled };
     let newest = if log.generation < generation { log.generation } else { log.before };
     (known.0 == newest && newest > 0).then_some(known)
 }

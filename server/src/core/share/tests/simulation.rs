@@ -118,7 +118,7 @@ impl World {
         if self.streams.iter().any(|s| (s.teller, s.follower, s.owner) == (teller, follower, owner)) {
             return;
         }
-        let Some(want) = self.nodes[follower].share.as_ref().map(|share| share.want(owner)) else { return };
+        let Some(want) = self.nodes[follower].share.as_ref().map(|share| share.want(owner, server(teller as u64))) else { return };
         let Some(share) = &mut self.nodes[teller].share else { return };
         self.number += 1;
         let id = FollowerId(self.number);
@@ -273,13 +273,16 @@ impl World {
     }
 
     fn crash(&mut self, node: usize) {
-        self.nodes[node].share = None;
+        let Some(lost) = self.nodes[node].share.take() else { return };
+        let generation = self.nodes[node].generation;
         self.close(|s| s.teller == node || s.follower == node);
         let left: Vec<&Share> = self.nodes.iter().filter_map(|node| node.share.as_ref()).collect();
         for (n, truth) in &mut self.truths {
             let known = left.iter().filter_map(|share| share.entry(peer(*n))).any(|e| {
                 let newest = (e.epoch, e.attach) == (truth.epoch, truth.attach);
-                newest && if truth.buried { e.lot.is_none() } else { e.lot == Some(&lot(truth.content)) }
+                // What it had not got back yet since its last crash, it is not waited for again.
+                let back = e.owner != server(node as u64) || e.generation == generation || lost.entry(peer(*n)).is_some();
+                newest && back && if truth.buried { e.lot.is_none() } else { e.lot == Some(&lot(truth.content)) }
             });
             truth.unsure |= !known;
         }
