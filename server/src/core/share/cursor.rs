@@ -10,7 +10,7 @@ use pams_shared::{
 };
 
 use super::{
-    log::Log,
+    log::{Log, Settled},
     store::{Slot, Store},
 };
 
@@ -197,9 +197,9 @@ impl Cursor {
         self.bulk = Bulk::Ended;
         let frame = Deltas { bulk_end: true, ..self.frame(view, Vec::new(), true) };
         let known = (view.whose == Whose::Earlier).then(|| known(view.log, self.asked.generation)).flatten();
-        let (generation, upto) = known.unwrap_or((frame.generation, frame.upto));
-        self.upto = upto;
-        Some(Deltas { generation, upto, ..frame })
+        let Some(known) = known else { return Some(frame) };
+        self.upto = known.to.1;
+        Some(Deltas { generation: known.to.0, upto: known.to.1, anew: known.since == 0, ..frame })
     }
 
     /// A follower gets of its own log only what it wrote in earlier generations.
@@ -226,12 +226,11 @@ impl Cursor {
     }
 }
 
-/// Up to which (generation, seq) the log of an owner before this generation is known to be all; `None`: it is not.
-fn known(log: &Log, generation: u64) -> Option<(u64, u64)> {
-    let whole = log.all.complete && !log.hole && log.generation < generation;
-    let known = if whole { log.settled.max((log.generation, log.all.held)) } else { log.settled };
-    let newest = if log.generation < generation { log.generation } else { log.before };
-    (known.0 == newest && newest > 0).then_some(known)
+/// What is known of the log of an owner before this generation; `None`: something newer of it may be missing.
+fn known(log: &Log, generation: u64) -> Option<Settled> {
+    let (newest, known) =
+        if log.generation < generation { (log.generation, log.known()) } else { (log.before, log.settled) };
+    (known.to.0 == newest && newest > 0).then_some(known)
 }
 
 /// What a cursor goes through.

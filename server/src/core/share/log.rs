@@ -21,9 +21,12 @@ pub(super) struct Log {
     /// What its owner told us itself, and whoever it was. Of our own log: not used.
     pub direct: Mark,
     pub all: Mark,
-    /// The newest (generation, held) of which nothing more can be news, unless the owner itself says so: what is not held of it
-    /// was buried, given up, or taken over.
-    pub settled: (u64, u64),
+    /// When `generation` was first heard of, and whether that is longer ago than the life of a tombstone: until then the owner
+    /// takes back what it wrote in earlier ones.
+    pub since: Moment,
+    pub ripe: bool,
+    /// Before the last renewal or doubt.
+    pub settled: Settled,
     /// Whoever holds less of `generation` may hold what was buried since, and is told anew.
     pub floor: u64,
     /// Something was shed, so that `held` may not grow.
@@ -43,6 +46,22 @@ pub(super) struct Log {
     pub news: Moment,
     pub doubt: Doubt,
     lines: Vec<Line>,
+}
+
+/// A part of a log of which nothing more can be news, unless the owner itself says so: what is not held of it was buried, given
+/// up, or taken over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Settled {
+    /// From this generation on.
+    pub since: u64,
+    /// (generation, seq); generation 0: nothing.
+    pub to: (u64, u64),
+}
+
+impl Settled {
+    pub fn contains(&self, generation: u64, seq: u64) -> bool {
+        generation >= self.since && (generation, seq) <= self.to
+    }
 }
 
 /// How far a log is known. What a relay told is less than it seems: an entry that another owner took over at the relay is told
@@ -72,7 +91,9 @@ impl Log {
             before: 0,
             direct: Mark::default(),
             all: Mark::default(),
-            settled: (0, 0),
+            since: now,
+            ripe: false,
+            settled: Settled::default(),
             floor: 0,
             hole: false,
             round: 0,
@@ -88,8 +109,9 @@ impl Log {
     }
 
     /// The owner is in a newer generation, of which nothing is held yet.
-    pub fn renew(&mut self, generation: u64) {
+    pub fn renew(&mut self, now: Moment, generation: u64) {
         self.doubt();
+        (self.since, self.ripe) = (now, false);
         self.before = std::mem::replace(&mut self.generation, generation).max(self.before);
         self.floor = 0;
         self.doubt = Doubt::default();
@@ -97,22 +119,23 @@ impl Log {
 
     /// What is held may not be all, or too much: only a telling anew can cure that.
     pub fn doubt(&mut self) {
-        self.settle();
+        self.settled = self.known();
         (self.direct, self.all) = (Mark::default(), Mark::default());
         self.lines.clear();
     }
 
-    /// Of what is held by now, nothing is news any more.
-    pub fn settle(&mut self) {
-        if self.all.complete {
-            self.settled = self.settled.max((self.generation, self.all.held));
+    /// What nobody but the owner can bring back by now.
+    pub fn known(&self) -> Settled {
+        if !self.all.complete || self.hole {
+            return self.settled;
         }
+        let since = if self.ripe { 0 } else { self.generation };
+        Settled { since, to: (self.generation, self.all.held) }
     }
 
     /// An entry of a relay is no news, unless it is held.
     pub fn is_settled(&self, generation: u64, seq: u64) -> bool {
-        let here = if self.all.complete { (self.generation, self.all.held) } else { (0, 0) };
-        (generation, seq) <= self.settled.max(here)
+        self.settled.contains(generation, seq) || self.known().contains(generation, seq)
     }
 
     /// A stream begins.

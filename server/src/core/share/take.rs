@@ -8,7 +8,7 @@ use pams_shared::{
 
 use super::{
     NUMBER_MAX, ORIGINS_MAX, Share, ShareError,
-    log::Log,
+    log::{Log, Settled},
     store::{Slot, rank},
 };
 
@@ -47,7 +47,7 @@ impl Share {
             if let Some(round) = anew {
                 // What the owner wrote before its last start may be only here, and it may not have got it back yet.
                 let since = if direct { 0 } else { generation };
-                self.sweep(owner, round, since, (generation, upto));
+                self.sweep(owner, round, Settled { since, to: (generation, upto) });
             }
         }
         let log = self.logs.get_mut(&owner).ok_or(ShareError::NotBegun { owner })?;
@@ -84,8 +84,9 @@ impl Share {
             if !begins {
                 return Err(ShareError::NotBegun { owner });
             }
-            log.renew(generation);
+            log.renew(self.now, generation);
         }
+        log.ripe |= self.now.since(log.since) >= self.config.tombstone_life;
         if begins {
             let mark = log.mark(from == owner);
             let held = if mark.complete { mark.held } else { 0 };
@@ -146,9 +147,10 @@ impl Share {
         let earlier = deltas.entries.into_iter().filter(|entry| entry.generation < mine).collect();
         let applied = self.tell_all(owner, false, round, earlier);
         if bulk_end && upto > 0 && generation < mine {
-            self.sweep(owner, round, 0, (generation, upto));
-            if let Some(log) = self.logs.get_mut(&owner) {
-                log.settled = log.settled.max((generation, upto));
+            let known = Settled { since: if anew { 0 } else { generation }, to: (generation, upto) };
+            self.sweep(owner, round, known);
+            if let Some(log) = self.logs.get_mut(&owner).filter(|log| log.settled.to < known.to) {
+                log.settled = known;
             }
         }
         if applied > 0 {
@@ -192,13 +194,12 @@ impl Share {
         Some(())
     }
 
-    /// Drops what is held of the owner from this generation on up to this (generation, seq), and was not told since the
-    /// round began.
-    fn sweep(&mut self, owner: ServerId, round: u32, since: u64, to: (u64, u64)) {
+    /// Drops this part of what is held of the owner, but for what was told since the round began.
+    fn sweep(&mut self, owner: ServerId, round: u32, part: Settled) {
         let Some(log) = self.logs.get(&owner) else { return };
         // What we wrote ourselves since our start nobody else can know better.
         let below = if owner == self.me { self.generation } else { u64::MAX };
-        let within = |s: &Slot| (since..below).contains(&s.generation) && (s.generation, s.seq) <= to;
+        let within = |s: &Slot| s.generation < below && part.contains(s.generation, s.seq);
         let doomed = |s: &&Slot| s.round < round && within(s);
         let slots = log.order.values().filter_map(|handle| self.store.at(*handle)).filter(doomed);
         let doomed: Vec<PeerId> = slots.map(|slot| slot.peer).collect();

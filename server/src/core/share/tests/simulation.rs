@@ -52,8 +52,6 @@ struct World {
     /// Servers crash; else tombstones end while servers are cut off.
     crashes: bool,
     number: u64,
-    closed: usize,
-    last: String,
 }
 
 impl World {
@@ -76,8 +74,6 @@ impl World {
             config,
             crashes,
             number: 0,
-            closed: 0,
-            last: String::new(),
         }
     }
 
@@ -168,7 +164,6 @@ impl World {
                 }
             }
         }
-        self.closed += broken.len();
         self.close(|s| broken.contains(&s.id));
     }
 
@@ -194,7 +189,6 @@ impl World {
     fn act(&mut self) {
         let n = self.random.below(PEERS);
         let home = self.pick(self.nodes.len());
-        let n = n;
         match self.random.below(40) {
             0..15 => self.report(n, home),
             15..20 => self.shift(n, home),
@@ -296,16 +290,6 @@ impl World {
         }
     }
 
-    fn trace(&mut self, step: usize) {
-        let Some(n) = std::env::var("TRACE").ok().and_then(|n| n.parse().ok()) else { return };
-        let line: Vec<String> = self.nodes.iter().map(|node| match &node.share {
-            None => "X".into(),
-            Some(s) => { let g = node.generation; let e = s.entry(peer(n)).map(|e| format!("{}g{}s{} {},{} {}", e.owner.to_string().chars().last().unwrap(), e.generation, e.seq, e.epoch, e.attach, if e.lot.is_some() {"live"} else {"dead"})); format!("G{g}{} {e:?}", if s.recovery.is_some() {"r"} else {""}) }
-        }).collect();
-        let line = line.join(" | ");
-        if self.last != line { eprintln!("{step} {}ms {line}", self.ms); self.last = line; }
-    }
-
     /// What is acknowledged as held elsewhere is.
     fn check_covered(&self) {
         for (i, node) in self.nodes.iter().enumerate() {
@@ -361,7 +345,6 @@ impl World {
                 self.streams.iter().any(|s| !s.frames.is_empty())
             } {}
             self.pump(true);
-            self.trace(1000);
             self.tick(1_000);
         }
     }
@@ -399,9 +382,7 @@ fn simulate(seed: u64) {
     world.connect(true);
     for step in 0..400 {
         world.act();
-        world.trace(step);
         world.pump(false);
-        world.trace(step);
         if step % 40 == 0 {
             world.check_covered();
         }
