@@ -10,7 +10,7 @@ use pams_shared::{
 };
 
 use super::{
-    log::Log,
+    log::{Log, Settled},
     store::{Slot, Store},
 };
 
@@ -66,8 +66,6 @@ pub(super) struct Cursor {
     /// The last frame was of what came since.
     turn: bool,
     anew: bool,
-    /// Of a follower's own log: which (generation, upto) is all that it ever wrote.
-    claim: (u64, u64),
     pub upto: u64,
     pub held: u64,
 }
@@ -98,7 +96,6 @@ impl Cursor {
             live: 0,
             turn: false,
             anew: true,
-            claim: (0, 0),
             upto: 0,
             held: 0,
         }
@@ -148,7 +145,6 @@ impl Cursor {
         (self.start, self.live, self.turn) = (log.head, log.head, false);
         let place = if view.whose == Whose::Own { from } else { 0 };
         (self.bulk, self.upto) = if self.anew { (Bulk::Essential(0), 0) } else { (Bulk::On(place), from) };
-        self.claim = claim(log, generation);
         Deltas { bulk: true, anew: self.anew, ..self.frame(view, Vec::new(), true) }
     }
 
@@ -194,12 +190,16 @@ impl Cursor {
 
     /// The end of what was there. Not before all that came since is told too: it may have been told only under its old number.
     fn end(&mut self, view: &View) -> Option<Deltas> {
-        let whole = view.whole && (view.whose != Whose::Foreign || (view.log.complete && !view.log.hole));
+        let whole = view.whole && (view.whose != Whose::Foreign || (view.log.all.complete && !view.log.hole));
         if self.bulk != Bulk::Told || (self.anew && !whole) {
             return None;
         }
         self.bulk = Bulk::Ended;
-        Some(Deltas { bulk_end: true, ..self.frame(view, Vec::new(), true) })
+        let frame = Deltas { bulk_end: true, ..self.frame(view, Vec::new(), true) };
+        let known = (view.whose == Whose::Earlier).then(|| known(view.log, self.asked.generation)).flatten();
+        let Some(known) = known else { return Some(frame) };
+        self.upto = known.to.1;
+        Some(Deltas { generation: known.to.0, upto: known.to.1, anew: known.since == 0, ..frame })
     }
 
     /// A follower gets of its own log only what it wrote in earlier generations.
@@ -213,26 +213,24 @@ impl Cursor {
         let upto = match (view.whose, self.bulk) {
             (Whose::Own, Bulk::On(at)) => at,
             (Whose::Own, Bulk::Told | Bulk::Ended) => self.live,
-            (Whose::Foreign, Bulk::Told | Bulk::Ended) if newest => log.held,
-            (Whose::Earlier, Bulk::Ended) => self.claim.1,
+            (Whose::Foreign, Bulk::Told | Bulk::Ended) if newest => log.all.held,
             _ => self.upto,
         };
         self.upto = self.upto.max(upto);
         let digest = (view.whose == Whose::Own && self.bulk == Bulk::Ended && newest).then_some(log.digest);
-        let generation = if view.whose == Whose::Earlier { self.claim.0 } else { log.generation };
+        // An owner is told of its earlier generations within the one that it is in.
+        let asked = if view.whose == Whose::Earlier { self.asked.generation } else { 0 };
+        let generation = log.generation.max(asked);
         let owner = self.asked.owner;
         Deltas { owner, generation, anew: false, bulk, bulk_end: false, upto: self.upto, entries, digest }
     }
 }
 
-/// How far the earlier log of an owner is known to be all, for the owner itself in this generation.
-fn claim(log: &Log, generation: u64) -> (u64, u64) {
-    if log.generation > generation {
-        return (log.generation, 0);
-    }
-    let here = if log.complete && !log.hole { (log.generation, log.held) } else { (0, 0) };
-    let (earlier, upto) = if here.0 < generation { log.settled.max(here) } else { log.settled };
-    if earlier == 0 { (generation, 0) } else { (earlier, upto) }
+/// What is known of the log of an owner before this generation; `None`: something newer of it may be missing.
+fn known(log: &Log, generation: u64) -> Option<Settled> {
+    let (newest, known) =
+        if log.generation < generation { (log.generation, log.known()) } else { (log.before, log.settled) };
+    (known.to.0 == newest && newest > 0).then_some(known)
 }
 
 /// What a cursor goes through.

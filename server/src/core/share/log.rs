@@ -16,13 +16,17 @@ const LINES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Log {
     pub generation: u64,
-    /// All entries whose newest seq in `generation` is not above it are held. Of our own log: not used.
-    pub held: u64,
-    /// A telling anew of `generation` has ended, so that nothing is held which the owner did not say. Of our own log: not used.
-    pub complete: bool,
-    /// The newest (generation, held) of which nothing more can be news, unless the owner itself says so: what is not held of it
-    /// was buried, given up, or taken over.
-    pub settled: (u64, u64),
+    /// The newest before it of which something was told; 0: none.
+    pub before: u64,
+    /// What its owner told us itself, and whoever it was. Of our own log: not used.
+    pub direct: Mark,
+    pub all: Mark,
+    /// When `generation` was first heard of, and whether that is longer ago than the life of a tombstone: until then the owner
+    /// takes back what it wrote in earlier ones.
+    pub since: Moment,
+    pub ripe: bool,
+    /// Before the last renewal or doubt.
+    pub settled: Settled,
     /// Whoever holds less of `generation` may hold what was buried since, and is told anew.
     pub floor: u64,
     /// Something was shed, so that `held` may not grow.
@@ -44,6 +48,32 @@ pub(super) struct Log {
     lines: Vec<Line>,
 }
 
+/// A part of a log of which nothing more can be news, unless the owner itself says so: what is not held of it was buried, given
+/// up, or taken over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Settled {
+    /// From this generation on.
+    pub since: u64,
+    /// (generation, seq); generation 0: nothing.
+    pub to: (u64, u64),
+}
+
+impl Settled {
+    pub fn contains(&self, generation: u64, seq: u64) -> bool {
+        generation >= self.since && (generation, seq) <= self.to
+    }
+}
+
+/// How far a log is known. What a relay told is less than it seems: an entry that another owner took over at the relay is told
+/// in that owner's log, which may not have come. So it counts where only a relay is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark {
+    /// All entries whose newest seq in the log's generation is not above it are held.
+    pub held: u64,
+    /// A telling anew has ended, so that nothing is held which the owner did not say.
+    pub complete: bool,
+}
+
 /// A stream that tells us of the owner.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -58,9 +88,12 @@ impl Log {
     pub fn new(now: Moment, generation: u64) -> Self {
         Self {
             generation,
-            held: 0,
-            complete: false,
-            settled: (0, 0),
+            before: 0,
+            direct: Mark::default(),
+            all: Mark::default(),
+            since: now,
+            ripe: false,
+            settled: Settled::default(),
             floor: 0,
             hole: false,
             round: 0,
@@ -76,32 +109,33 @@ impl Log {
     }
 
     /// The owner is in a newer generation, of which nothing is held yet.
-    pub fn renew(&mut self, generation: u64) {
+    pub fn renew(&mut self, now: Moment, generation: u64) {
         self.doubt();
-        self.generation = generation;
+        (self.since, self.ripe) = (now, false);
+        self.before = std::mem::replace(&mut self.generation, generation).max(self.before);
         self.floor = 0;
         self.doubt = Doubt::default();
     }
 
     /// What is held may not be all, or too much: only a telling anew can cure that.
     pub fn doubt(&mut self) {
-        self.settle();
-        self.complete = false;
-        self.held = 0;
+        self.settled = self.known();
+        (self.direct, self.all) = (Mark::default(), Mark::default());
         self.lines.clear();
     }
 
-    /// Of what is held by now, nothing is news any more.
-    pub fn settle(&mut self) {
-        if self.complete {
-            self.settled = self.settled.max((self.generation, self.held));
+    /// What nobody but the owner can bring back by now.
+    pub fn known(&self) -> Settled {
+        if !self.all.complete || self.hole {
+            return self.settled;
         }
+        let since = if self.ripe { 0 } else { self.generation };
+        Settled { since, to: (self.generation, self.all.held) }
     }
 
     /// An entry of a relay is no news, unless it is held.
     pub fn is_settled(&self, generation: u64, seq: u64) -> bool {
-        let here = if self.complete { (self.generation, self.held) } else { (0, 0) };
-        (generation, seq) <= self.settled.max(here)
+        self.settled.contains(generation, seq) || self.known().contains(generation, seq)
     }
 
     /// A stream begins.
@@ -117,33 +151,51 @@ impl Log {
         self.hole = false;
     }
 
+    /// How far it is known, by the owner's word or also by others'.
+    pub fn mark(&self, direct: bool) -> Mark {
+        if direct { self.direct } else { self.all }
+    }
+
     /// A stream has told all up to `upto`.
-    pub fn reach(&mut self, from: ServerId, upto: u64) {
+    pub fn reach(&mut self, from: ServerId, direct: bool, upto: u64) {
         let anew = self.line(from).is_some_and(|line| line.round.is_some() && !line.ended);
-        // What is to be swept is swept only by a telling anew to its end, so what is held must not seem newer before.
-        if self.hole || (anew && self.complete) {
+        if self.hole {
             return;
         }
-        self.held = self.held.max(upto);
         if anew {
             // What was buried before is not told, so nor can we tell it.
             self.floor = self.floor.max(upto);
         }
+        for mark in self.marks(direct) {
+            // What is to be swept is swept only at the end, so what is held must not seem newer before.
+            if !(anew && mark.complete) {
+                mark.held = mark.held.max(upto);
+            }
+        }
     }
 
     /// A stream has told all that was there when it began. Returns whether all is held.
-    pub fn end(&mut self, from: ServerId, upto: u64) -> bool {
+    pub fn end(&mut self, from: ServerId, direct: bool, upto: u64) -> bool {
         let hole = self.hole;
         let Some(line) = self.line(from) else { return false };
         line.ended = true;
-        if line.round.is_some() && !hole {
-            self.complete = true;
+        if hole {
+            return false;
+        }
+        let anew = line.round.is_some();
+        if anew {
             self.floor = self.floor.max(upto);
         }
-        if !hole {
-            self.held = self.held.max(upto);
+        for mark in self.marks(direct) {
+            mark.complete |= anew;
+            mark.held = mark.held.max(upto);
         }
-        self.complete
+        self.all.complete
+    }
+
+    /// What a stream counts for.
+    fn marks(&mut self, direct: bool) -> impl Iterator<Item = &mut Mark> {
+        [direct.then_some(&mut self.direct), Some(&mut self.all)].into_iter().flatten()
     }
 
     pub fn line(&mut self, from: ServerId) -> Option<&mut Line> {

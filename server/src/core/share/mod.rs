@@ -18,7 +18,7 @@
 //! - An entry is in one log, its owner's. It leaves it when a newer one of another owner comes.
 //! - The owner is the authority on its log. A relay is a server of the cluster and is trusted not to forge; it may also bring a
 //!   newer generation. But it tells only news: nothing that, by what the owner told us, is no more; it sweeps nothing that is
-//!   newer than what it holds itself; and it says that it is through only if it was itself told all.
+//!   newer than what it holds itself, or older than the owner's last start; and it says that it is through only if it was itself told all.
 //! - An owner says its digest where it has told everything. One that differs from ours for 10 s makes [`Share::take`] fail, and
 //!   the next stream is told anew.
 //! - An owner of which nobody has had news for `orphan_life` is given up: its entries are dropped.
@@ -286,12 +286,12 @@ impl Share {
         self.changed.pop_first()
     }
 
-    /// What to ask for when a stream about this owner is opened. Our own: what we owned before our start.
-    pub fn want(&self, owner: ServerId) -> Follow {
+    /// What to ask this server for when a stream about this owner is opened. Our own: what we owned before our start.
+    pub fn want(&self, owner: ServerId, at: ServerId) -> Follow {
         let log = self.logs.get(&owner);
         let generation = log.map_or(0, |log| log.generation);
-        let from = log.filter(|log| log.complete).map_or(0, |log| log.held);
-        Follow { owner, generation, from }
+        let mark = log.map(|log| log.mark(at == owner)).filter(|mark| mark.complete);
+        Follow { owner, generation, from: mark.map_or(0, |mark| mark.held) }
     }
 
     pub fn origin(&self, owner: ServerId) -> Option<Origin> {
@@ -307,11 +307,11 @@ impl Share {
         Origin {
             owner,
             generation: log.generation,
-            upto: if own { log.head } else { log.held },
+            upto: if own { log.head } else { log.all.held },
             entries: log.order.len(),
             digest: log.digest,
             heard: if own { self.now } else { log.heard },
-            caught_up: if own { !self.recovering() } else { log.complete && !log.hole && log.is_followed() },
+            caught_up: if own { !self.recovering() } else { log.all.complete && !log.hole && log.is_followed() },
         }
     }
 

@@ -8,7 +8,7 @@ use pams_shared::{
 
 use super::{
     NUMBER_MAX, ORIGINS_MAX, Share, ShareError,
-    log::Log,
+    log::{Log, Settled},
     store::{Slot, rank},
 };
 
@@ -26,30 +26,32 @@ impl Share {
             return self.take_back(from, deltas);
         }
         let Deltas { owner, generation, bulk_end, upto, digest, .. } = deltas;
-        if !self.admit(from, &deltas)? {
-            return Ok(self.held_of(owner));
-        }
         let direct = from == owner;
+        if !self.admit(from, &deltas)? {
+            return Ok(self.held_of(owner, direct));
+        }
         let now = self.now;
         let log = self.logs.get_mut(&owner).ok_or(ShareError::NotBegun { owner })?;
         let line = log.line(from).ok_or(ShareError::NotBegun { owner })?;
         line.check(owner, direct, &deltas)?;
         line.upto = upto;
-        let (anew, before) = (line.round, log.held);
+        let (anew, before) = (line.round, log.all.held);
         log.heard = now;
         let mark = anew.unwrap_or(log.round);
         let applied = self.tell_all(owner, direct, mark, deltas.entries);
         let log = self.logs.get_mut(&owner).ok_or(ShareError::NotBegun { owner })?;
-        log.reach(from, upto);
+        log.reach(from, direct, upto);
         let mut done = false;
         if bulk_end {
-            done = log.end(from, upto);
+            done = log.end(from, direct, upto);
             if let Some(round) = anew {
-                self.sweep(owner, round, (generation, upto));
+                // What the owner wrote before its last start may be only here, and it may not have got it back yet.
+                let since = if direct { 0 } else { generation };
+                self.sweep(owner, round, Settled { since, to: (generation, upto) });
             }
         }
         let log = self.logs.get_mut(&owner).ok_or(ShareError::NotBegun { owner })?;
-        if direct || applied > 0 || log.held > before {
+        if direct || applied > 0 || log.all.held > before {
             log.news = now;
         }
         if applied > 0 || done {
@@ -58,7 +60,7 @@ impl Share {
         if direct {
             self.compare(owner, upto, digest)?;
         }
-        Ok(self.held_of(owner))
+        Ok(self.held_of(owner, direct))
     }
 
     /// Whether a frame is to be taken; false: it is of an older generation, which a relay may not know yet.
@@ -82,12 +84,14 @@ impl Share {
             if !begins {
                 return Err(ShareError::NotBegun { owner });
             }
-            log.renew(generation);
+            log.renew(self.now, generation);
         }
+        log.ripe |= self.now.since(log.since) >= self.config.tombstone_life;
         if begins {
-            let whole = anew || log.complete;
-            if !anew && (!log.complete || upto > log.held) {
-                return Err(ShareError::Gap { owner, begins: upto, held: if whole { log.held } else { 0 } });
+            let mark = log.mark(from == owner);
+            let held = if mark.complete { mark.held } else { 0 };
+            if !anew && upto > held {
+                return Err(ShareError::Gap { owner, begins: upto, held });
             }
             log.begin(from, anew, upto);
             *(if anew { &mut self.stats.taken_anew } else { &mut self.stats.taken_on }) += 1;
@@ -107,10 +111,10 @@ impl Share {
         Ok(())
     }
 
-    fn held_of(&self, owner: ServerId) -> Held {
-        self.logs
-            .get(&owner)
-            .map_or(Held { generation: 0, upto: 0 }, |log| Held { generation: log.generation, upto: log.held })
+    fn held_of(&self, owner: ServerId, direct: bool) -> Held {
+        let log = self.logs.get(&owner);
+        let (generation, upto) = log.map_or((0, 0), |log| (log.generation, log.mark(direct).held));
+        Held { generation, upto }
     }
 
     /// Takes what we owned before our start.
@@ -143,9 +147,10 @@ impl Share {
         let earlier = deltas.entries.into_iter().filter(|entry| entry.generation < mine).collect();
         let applied = self.tell_all(owner, false, round, earlier);
         if bulk_end && upto > 0 && generation < mine {
-            self.sweep(owner, round, (generation, upto));
-            if let Some(log) = self.logs.get_mut(&owner) {
-                log.settled = log.settled.max((generation, upto));
+            let known = Settled { since: if anew { 0 } else { generation }, to: (generation, upto) };
+            self.sweep(owner, round, known);
+            if let Some(log) = self.logs.get_mut(&owner).filter(|log| log.settled.to < known.to) {
+                log.settled = known;
             }
         }
         if applied > 0 {
@@ -180,18 +185,22 @@ impl Share {
             self.stats.shed += 1;
             return None;
         }
+        if shared.generation < log.generation {
+            log.before = log.before.max(shared.generation);
+        }
         self.put(Slot { round: mark, ..Slot::new(owner, shared, self.now) });
         self.changed.insert(peer);
         self.stats.applied += 1;
         Some(())
     }
 
-    /// Drops what is held of the owner up to this (generation, seq) and was not told since the round began.
-    fn sweep(&mut self, owner: ServerId, round: u32, to: (u64, u64)) {
+    /// Drops this part of what is held of the owner, but for what was told since the round began.
+    fn sweep(&mut self, owner: ServerId, round: u32, part: Settled) {
         let Some(log) = self.logs.get(&owner) else { return };
         // What we wrote ourselves since our start nobody else can know better.
         let below = if owner == self.me { self.generation } else { u64::MAX };
-        let doomed = |s: &&Slot| s.round < round && (s.generation, s.seq) <= to && s.generation < below;
+        let within = |s: &Slot| s.generation < below && part.contains(s.generation, s.seq);
+        let doomed = |s: &&Slot| s.round < round && within(s);
         let slots = log.order.values().filter_map(|handle| self.store.at(*handle)).filter(doomed);
         let doomed: Vec<PeerId> = slots.map(|slot| slot.peer).collect();
         self.drop_silently(owner, &doomed);
@@ -214,7 +223,7 @@ impl Share {
     /// Compares what the owner says that it shares with what is held of it.
     fn compare(&mut self, owner: ServerId, upto: u64, digest: Option<u64>) -> Result<(), ShareError> {
         let Some(log) = self.logs.get_mut(&owner) else { return Ok(()) };
-        let Some(digest) = digest.filter(|_| log.complete && !log.hole && log.held == upto) else { return Ok(()) };
+        let Some(digest) = digest.filter(|_| log.direct.complete && !log.hole && log.direct.held == upto) else { return Ok(()) };
         if log.doubt.compare(self.now, digest == log.digest) {
             log.doubt();
             self.stats.mismatches += 1;

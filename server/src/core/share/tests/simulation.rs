@@ -52,7 +52,6 @@ struct World {
     /// Servers crash; else tombstones end while servers are cut off.
     crashes: bool,
     number: u64,
-    closed: usize,
 }
 
 impl World {
@@ -75,7 +74,6 @@ impl World {
             config,
             crashes,
             number: 0,
-            closed: 0,
         }
     }
 
@@ -116,7 +114,7 @@ impl World {
         if self.streams.iter().any(|s| (s.teller, s.follower, s.owner) == (teller, follower, owner)) {
             return;
         }
-        let Some(want) = self.nodes[follower].share.as_ref().map(|share| share.want(owner)) else { return };
+        let Some(want) = self.nodes[follower].share.as_ref().map(|share| share.want(owner, server(teller as u64))) else { return };
         let Some(share) = &mut self.nodes[teller].share else { return };
         self.number += 1;
         let id = FollowerId(self.number);
@@ -139,8 +137,11 @@ impl World {
             if !all && self.random.below(3) == 0 {
                 continue;
             }
-            let [Some(teller), Some(follower)] =
-                self.nodes.get_disjoint_mut([stream.teller, stream.follower]).unwrap().map(|node| node.share.as_mut())
+            let [Some(teller), Some(follower)] = self
+                .nodes
+                .get_disjoint_mut([stream.teller, stream.follower])
+                .unwrap()
+                .map(|node| node.share.as_mut())
             else {
                 continue;
             };
@@ -163,7 +164,6 @@ impl World {
                 }
             }
         }
-        self.closed += broken.len();
         self.close(|s| broken.contains(&s.id));
     }
 
@@ -226,9 +226,12 @@ impl World {
     fn report(&mut self, n: u64, home: usize) {
         self.number += 1;
         let content = self.number;
+        if self.nodes[self.truths.get(&n).map_or(home, |truth| truth.home)].share.is_none() {
+            return;
+        }
         let new = Truth { home, epoch: 1, attach: 1, content, active: true, buried: false, unsure: false };
         let truth = self.truths.entry(n).or_insert(new);
-        if truth.active && !truth.buried && self.nodes[truth.home].share.is_some() {
+        if truth.active && !truth.buried {
             truth.content = content;
             truth.unsure = false;
             self.publish(n);
@@ -238,6 +241,9 @@ impl World {
     /// A peer goes to another home, or starts again there.
     fn shift(&mut self, n: u64, home: usize) {
         let again = self.random.below(3) == 0;
+        if self.nodes[home].share.is_none() {
+            return;
+        }
         if let Some(truth) = self.truths.get_mut(&n).filter(|t| t.active && !t.buried && t.home != home) {
             truth.home = home;
             truth.attach += 1;
@@ -252,17 +258,25 @@ impl World {
         let place = if elsewhere { at_home } else { truth.home };
         let Some(share) = &mut self.nodes[place].share else { return };
         truth.buried = true;
-        truth.unsure = share.bury(at(self.ms), peer(n), truth.epoch, truth.attach, n % 2 == 0).is_none();
+        let buried = share.bury(at(self.ms), peer(n), truth.epoch, truth.attach, n % 2 == 0).is_some();
+        // If not all know that it is at home where it is buried, its tombstone may reach nobody while it lives.
+        let home = server(place as u64);
+        let mut shares = self.nodes.iter().filter_map(|node| node.share.as_ref());
+        let known = self.crashes || shares.all(|share| share.entry(peer(n)).is_none_or(|e| e.owner == home));
+        truth.unsure = !buried || !known;
     }
 
     fn crash(&mut self, node: usize) {
-        self.nodes[node].share = None;
+        let Some(lost) = self.nodes[node].share.take() else { return };
+        let generation = self.nodes[node].generation;
         self.close(|s| s.teller == node || s.follower == node);
         let left: Vec<&Share> = self.nodes.iter().filter_map(|node| node.share.as_ref()).collect();
         for (n, truth) in &mut self.truths {
             let known = left.iter().filter_map(|share| share.entry(peer(*n))).any(|e| {
                 let newest = (e.epoch, e.attach) == (truth.epoch, truth.attach);
-                newest && if truth.buried { e.lot.is_none() } else { e.lot == Some(&lot(truth.content)) }
+                // What it had not got back yet since its last crash, it is not waited for again.
+                let back = e.owner != server(node as u64) || e.generation == generation || lost.entry(peer(*n)).is_some();
+                newest && back && if truth.buried { e.lot.is_none() } else { e.lot == Some(&lot(truth.content)) }
             });
             truth.unsure |= !known;
         }
@@ -282,9 +296,11 @@ impl World {
             let Some(share) = &node.share else { continue };
             let (me, covered) = (server(i as u64), share.covered());
             let mine = share.after(None).filter(|(_, e)| (e.owner, e.generation) == (me, node.generation));
-            for (peer, e) in mine.filter(|(_, e)| e.seq <= covered) {
-                let newest =
-                    |other: &Share| other.entry(peer).is_some_and(|o| (o.epoch, o.attach) >= (e.epoch, e.attach));
+            let buried = |p: PeerId| self.truths.iter().any(|(n, truth)| peer(*n) == p && truth.buried);
+            for (peer, e) in mine.filter(|(p, e)| e.seq <= covered && !buried(*p)) {
+                let newest = |other: &Share| {
+                    other.entry(peer).is_some_and(|o| (o.epoch, o.attach) >= (e.epoch, e.attach))
+                };
                 let others = self.nodes.iter().enumerate().filter(|(j, _)| *j != i);
                 let held = others.filter_map(|(_, n)| n.share.as_ref()).any(newest);
                 assert!(held || e.lot.is_none(), "{peer} of {me} is covered, and nobody holds it");
