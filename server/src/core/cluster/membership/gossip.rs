@@ -23,23 +23,8 @@ impl Membership {
             Ok(packet) => packet,
             Err(error) => return self.notice(Notice::Garbled { from, error }),
         };
-        let (life, me) = (&packet.header.src, self.engine.identity().id);
-        if life.id != from || from == me {
-            return self.notice(Notice::Forged { from, claimed: life.id });
-        }
-        if packet.header.dst.id != me {
-            return self.notice(Notice::Misdelivered { from });
-        }
-        self.learn(life);
-        let card = self.cards.get(&from).filter(|card| card.member.generation >= life.generation);
-        let Some(card) = card.cloned() else {
-            return self.notice(Notice::Stranger { from });
-        };
-        if !self.has_room_for(now, from, 0) {
-            return;
-        }
+        let Some(life) = self.sender(now, from, &packet.header) else { return };
         // The engine would do just that first, but with a life that has no card, and pass it on so.
-        let life = Identity { card: Some(card), ..life.clone() };
         let heard = Update::new(life, packet.header.src_incarnation, foca::State::Alive);
         let applied = self.engine.apply_many([heard].into_iter(), true, &mut self.wants);
         self.settle(now, applied);
@@ -64,6 +49,26 @@ impl Membership {
             self.probe = None;
             self.timers.answered(now, next);
         }
+    }
+
+    /// Who sent a message, with its card; `None`, and a notice, if we cannot take it.
+    fn sender(&mut self, now: Moment, from: ServerId, header: &Header<Identity>) -> Option<Identity> {
+        let me = self.engine.identity().id;
+        if header.src.id != from || from == me {
+            self.notice(Notice::Forged { from, claimed: header.src.id });
+            return None;
+        }
+        if header.dst.id != me {
+            self.notice(Notice::Misdelivered { from });
+            return None;
+        }
+        self.learn(&header.src);
+        let card = self.cards.get(&from).filter(|card| card.member.generation >= header.src.generation).cloned();
+        if card.is_none() {
+            self.notice(Notice::Stranger { from });
+        }
+        let life = Identity { card: Some(card?), ..header.src.clone() };
+        self.has_room_for(now, from, 0).then_some(life)
     }
 
     /// Keeps the cards of a message, and takes out what is not to be believed; `None` if it may be handled as it came.

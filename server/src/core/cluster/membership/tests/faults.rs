@@ -40,11 +40,11 @@ fn servers_far_apart_are_seldom_suspected() {
         let mut net = Net::new(1, 5, link);
         net.run_for(30 * SECOND);
         net.told.clear();
-        net.run_for(600 * SECOND);
+        net.run_for(300 * SECOND);
         assert!(net.downs().is_empty());
         let suspected = net.told.iter().filter(|t| t.state == State::Suspect).count();
-        println!("{way} ms one way, ten minutes: suspected {suspected} times, notices {:?}", net.notices);
-        assert!(suspected <= 20, "{suspected}");
+        println!("{way} ms one way, five minutes: suspected {suspected} times, notices {:?}", net.notices);
+        assert!(suspected <= 10, "{suspected}");
     }
 }
 
@@ -102,7 +102,7 @@ fn short_sleeps_harm_nobody_else() {
 fn a_partition_heals_within_a_second() {
     for (count, side) in [(3, 1), (5, 2), (10, 5), (2, 1)] {
         let mut took = Vec::new();
-        for seed in seeds(8) {
+        for seed in seeds(5) {
             let mut net = Net::new(seed, count, lossy(0.01));
             let (a, b): (Vec<_>, Vec<_>) = (0..count).partition(|n| *n < side);
             net.part(&a, &b, Link::PARTITION);
@@ -232,7 +232,7 @@ fn whatever_happened_all_agree_in_the_end() {
             match net.chances.below(7) {
                 0 => net.crash(n),
                 1 => net.restart(n),
-                2 if !net.others(n).is_empty() => net.sleep(n, SECOND),
+                2 => net.sleep(n, SECOND),
                 3 if n != other => net.set(n, other, Link::PARTITION),
                 4 => net.part(&[n], &others, Link::PARTITION),
                 _ => net.heal(&[n], &others),
