@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use foca::{Header, Message, OwnedNotification};
+use foca::{Header, Message, OwnedNotification, Timer};
 use pams_shared::{id::ServerId, moment::Moment};
 
 use super::{
@@ -23,26 +23,17 @@ impl Membership {
             Ok(packet) => packet,
             Err(error) => return self.notice(Notice::Garbled { from, error }),
         };
-        let (life, me) = (&packet.header.src, self.engine.identity().id);
-        if life.id != from || from == me {
-            return self.notice(Notice::Forged { from, claimed: life.id });
-        }
-        if packet.header.dst.id != me {
-            return self.notice(Notice::Misdelivered { from });
-        }
-        self.learn(life);
-        let card = self.cards.get(&from).filter(|card| card.member.generation >= life.generation);
-        let Some(card) = card.cloned() else {
-            return self.notice(Notice::Stranger { from });
-        };
-        if !self.has_room_for(now, from, 0) {
-            return;
-        }
+        let Some(life) = self.sender(now, from, &packet.header) else { return };
         // The engine would do just that first, but with a life that has no card, and pass it on so.
-        let life = Identity { card: Some(card), ..life.clone() };
         let heard = Update::new(life, packet.header.src_incarnation, foca::State::Alive);
         let applied = self.engine.apply_many([heard].into_iter(), true, &mut self.wants);
         self.settle(now, applied);
+        if let Message::Ack(number) = packet.header.message {
+            self.ways.answered(from, number, now);
+        }
+        if matches!(packet.header.message, Message::Ping(_) | Message::Ack(_)) {
+            self.tell_suspect(from);
+        }
         let answered = self.answered(now, &packet.header);
         // What one says that is down is not believed, so no room is made for it: not even its own place.
         let is_down = |m: &Update| m.id().id == from && m.state() == foca::State::Down;
@@ -58,6 +49,26 @@ impl Membership {
             self.probe = None;
             self.timers.answered(now, next);
         }
+    }
+
+    /// Who sent a message, with its card; `None`, and a notice, if we cannot take it.
+    fn sender(&mut self, now: Moment, from: ServerId, header: &Header<Identity>) -> Option<Identity> {
+        let me = self.engine.identity().id;
+        if header.src.id != from || from == me {
+            self.notice(Notice::Forged { from, claimed: header.src.id });
+            return None;
+        }
+        if header.dst.id != me {
+            self.notice(Notice::Misdelivered { from });
+            return None;
+        }
+        self.learn(&header.src);
+        let card = self.cards.get(&from).filter(|card| card.member.generation >= header.src.generation).cloned();
+        if card.is_none() {
+            self.notice(Notice::Stranger { from });
+        }
+        let life = Identity { card: Some(card?), ..header.src.clone() };
+        self.has_room_for(now, from, 0).then_some(life)
     }
 
     /// Keeps the cards of a message, and takes out what is not to be believed; `None` if it may be handled as it came.
@@ -91,6 +102,21 @@ impl Membership {
         }
     }
 
+    /// Tells one whom we suspect so if it speaks and has not objected. As a rule it knows by gossip; but gossip ends, and the
+    /// engine does not say it again: it would be suspect, and answer, for ever. Only on probes and their answers, which keep a
+    /// pace.
+    fn tell_suspect(&mut self, from: ServerId) {
+        let is_it = |m: &&Update| m.id().id == from && m.state() == foca::State::Suspect;
+        let Some(suspect) = self.engine.iter_membership_state().find(is_it).cloned() else { return };
+        let (src, dst) = (self.engine.identity().clone(), suspect.id().clone());
+        // Our own incarnation is the engine's secret; an old one changes nothing.
+        let header = Header { src, src_incarnation: 0, dst, message: Message::Gossip };
+        match (Packet { header, updates: vec![suspect] }).encode() {
+            Ok(bytes) => self.tell(Output::Send { to: from, bytes }),
+            Err(error) => self.notice(Notice::Engine { error: error.to_string() }),
+        }
+    }
+
     /// If this answers the probe under way: when the next may begin. As strict as the engine: what does not count as an
     /// answer there would bring the end of the probe forward.
     fn answered(&self, now: Moment, header: &Header<Identity>) -> Option<Moment> {
@@ -109,11 +135,17 @@ impl Membership {
         while let Some((to, bytes)) = self.wants.to_send() {
             let bytes: Vec<u8> = bytes.into();
             if let Some(number) = wire::probe_number(&bytes) {
+                self.ways.probed(to.id, number, now);
                 self.probe = Some(Probe { of: to.clone(), number, began: now, bytes: bytes.clone() });
             }
             self.tell(Output::Send { to: to.id, bytes });
         }
         while let Some((after, timer)) = self.wants.to_schedule() {
+            let waits_for = self.probe.as_ref().filter(|probe| probe.began == now).map(|probe| probe.of.id);
+            let after = match (&timer, waits_for) {
+                (Timer::ProbeRandomMember(_), Some(id)) => after.max(self.ways.patience(id, &self.config)),
+                _ => after,
+            };
             self.timers.push(now + after, timer);
         }
         while let Some(notification) = self.wants.to_notify() {

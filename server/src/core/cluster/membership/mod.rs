@@ -14,7 +14,8 @@
 //!   are any; otherwise there are only probes. A suspect so hears of it, and objects, within a round trip.
 //! - **An answered probe makes room for the next**, after a pause; one that is not answered gets its whole period. So a crash
 //!   is met soon, though the period bears an indirect probe over long ways.
-//!   Halfway through, it is asked a second time, so that with few others one lost message makes no suspect.
+//!   Halfway through, it is asked a second time, so that with few others one lost message makes no suspect; and from one far
+//!   away that answer, too, is awaited ([`ways`]).
 //! - **Doubt yourself first.** After a stall, all waiting for others begins anew, since what they said is still to be read:
 //!   who slept accuses nobody. Late timers are taken for a stall, too, once each.
 //! - **Nobody is lost.** Those down are called every [`MembershipConfig::announce_every`], also when no one else is left;
@@ -30,6 +31,7 @@ mod identity;
 mod notice;
 mod timers;
 mod view;
+mod ways;
 mod wire;
 
 #[cfg(test)]
@@ -56,6 +58,7 @@ use self::{
     identity::{Card, Identity, LEFT},
     timers::Timers,
     view::View,
+    ways::Ways,
     wire::Wire,
 };
 
@@ -142,6 +145,7 @@ pub struct Membership {
     cards: BTreeMap<ServerId, Arc<Card>>,
     view: View,
     probe: Option<Probe>,
+    ways: Ways,
     /// Until then, probes follow each other without pause.
     hurry: Moment,
     gossiped: Moment,
@@ -174,6 +178,7 @@ impl Membership {
             cards: BTreeMap::new(),
             view: View::default(),
             probe: None,
+            ways: Ways::default(),
             hurry: now,
             gossiped: now,
             gossip: None,
@@ -356,6 +361,7 @@ impl Membership {
         notices.into_iter().for_each(|n| self.notice(n));
         if self.cards.len() > self.view.len() {
             self.cards.retain(|id, _| self.view.get(*id).is_some());
+            self.ways.retain(|id| self.view.get(*id).is_some());
         }
         self.spread(now, look.news);
         self.call_lost(now, look.lost);

@@ -32,6 +32,22 @@ fn in_ten_minutes_of_three_percent_loss_nobody_is_down() {
     }
 }
 
+/// Half the world away: slower to judge, but no trouble.
+#[test]
+fn servers_far_apart_are_seldom_suspected() {
+    for way in [150, 200] {
+        let link = Link { delay: way * MS, jitter: 20 * MS, loss: 0.01, ..Link::default() };
+        let mut net = Net::new(1, 5, link);
+        net.run_for(30 * SECOND);
+        net.told.clear();
+        net.run_for(300 * SECOND);
+        assert!(net.downs().is_empty());
+        let suspected = net.told.iter().filter(|t| t.state == State::Suspect).count();
+        println!("{way} ms one way, five minutes: suspected {suspected} times, notices {:?}", net.notices);
+        assert!(suspected <= 10, "{suspected}");
+    }
+}
+
 #[test]
 fn others_vouch_over_a_one_way_cut() {
     for seed in seeds(5) {
@@ -86,7 +102,7 @@ fn short_sleeps_harm_nobody_else() {
 fn a_partition_heals_within_a_second() {
     for (count, side) in [(3, 1), (5, 2), (10, 5), (2, 1)] {
         let mut took = Vec::new();
-        for seed in seeds(8) {
+        for seed in seeds(5) {
             let mut net = Net::new(seed, count, lossy(0.01));
             let (a, b): (Vec<_>, Vec<_>) = (0..count).partition(|n| *n < side);
             net.part(&a, &b, Link::PARTITION);
@@ -202,5 +218,38 @@ fn one_that_is_deaf_or_mute_is_down_and_takes_nobody_with_it() {
         assert!(net.others(2).iter().all(|o| net.state(*o, 2) == Some(State::Down)), "seed {seed}");
         net.heal(&[2], &net.others(2));
         assert!(net.until(SECOND, Net::is_whole).is_some(), "seed {seed}: {:?}", net.told);
+    }
+}
+
+/// Crashes, restarts, sleeps, cuts, each at odd times and upon each other.
+#[test]
+fn whatever_happened_all_agree_in_the_end() {
+    for seed in seeds(25) {
+        let mut net = Net::new(seed, 5, lossy(0.02));
+        for _ in 0..12 {
+            let (n, other) = (net.chances.below(5) as usize, net.chances.below(5) as usize);
+            let others: Vec<_> = (0..5).filter(|o| *o != n).collect();
+            match net.chances.below(7) {
+                0 => net.crash(n),
+                1 => net.restart(n),
+                2 => net.sleep(n, SECOND),
+                3 if n != other => net.set(n, other, Link::PARTITION),
+                4 => net.part(&[n], &others, Link::PARTITION),
+                _ => net.heal(&[n], &others),
+            }
+            let pause = net.chances.below(2_000);
+            net.run_for(pause as u32 * MS);
+        }
+        for (a, b) in (0..5).flat_map(|a| (0..a).map(move |b| (a, b))) {
+            net.heal(&[a], &[b]);
+            net.connect(a, b);
+        }
+        net.run_for(5 * SECOND);
+        let up = net.others(usize::MAX);
+        assert!(net.until(SECOND, Net::is_whole).is_some(), "seed {seed}: {up:?} {:?}", net.told);
+        let dead = (0..5).filter(|n| !up.contains(n));
+        for (n, o) in dead.flat_map(|n| up.iter().map(move |o| (n, *o))) {
+            assert!(matches!(net.state(o, n), None | Some(State::Down)), "seed {seed}: {o} of {n}");
+        }
     }
 }

@@ -85,16 +85,11 @@ impl Net {
         };
         for _ in 0..count {
             net.join();
-            net.run(net.now + net.chance(500));
+            let pause = net.chances.below(500);
+            net.run_for(pause as u32 * MS);
         }
         net.run_for(Duration::from_secs(3));
         net
-    }
-
-    /// So many milliseconds at most.
-    fn chance(&self, ms: u64) -> Duration {
-        // The network's own chances decide nothing here, so a clone of no state is needed: the count of events will do.
-        Duration::from_micros(self.queued.wrapping_mul(0x9e37_79b9) % (ms * 1_000))
     }
 
     /// Adds a server that knows the first one.
@@ -153,8 +148,8 @@ impl Net {
     }
 
     pub fn crash(&mut self, n: usize) {
-        self.nodes[n].up = false;
-        self.nodes[n].deadline = None;
+        let node = &mut self.nodes[n];
+        (node.up, node.deadline, node.asleep) = (false, None, None);
         self.nodes.iter_mut().for_each(|node| _ = node.linked.remove(&n));
     }
 
@@ -170,8 +165,10 @@ impl Net {
     }
 
     pub fn sleep(&mut self, n: usize, duration: Duration) {
-        self.nodes[n].asleep = Some((self.now, self.now + duration));
-        self.nodes[n].deadline = None;
+        if self.nodes[n].up {
+            self.nodes[n].asleep = Some((self.now, self.now + duration));
+            self.nodes[n].deadline = None;
+        }
     }
 
     /// Runs until all that happens before `end` has happened.
@@ -228,6 +225,9 @@ impl Net {
     }
 
     pub fn input(&mut self, n: usize, input: Input) {
+        if !self.nodes[n].up {
+            return;
+        }
         if self.nodes[n].asleep.is_some() {
             return self.nodes[n].inbox.push(input);
         }

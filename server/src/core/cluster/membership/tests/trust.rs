@@ -170,6 +170,22 @@ fn after_leaving_nothing_brings_us_back() {
 }
 
 #[test]
+fn a_suspect_that_answers_is_told_that_it_is_one() {
+    let mut engine = met();
+    engine.handle(NOW, gossip(2, message(life(2), life(1), vec![Update::alive(life(3))])));
+    engine.handle(NOW, gossip(2, message(life(2), life(1), vec![Update::new(life(3), 4, foca::State::Suspect)])));
+    while engine.poll().is_some() {}
+    let header = Header { src: life(3), src_incarnation: 4, dst: life(1), message: Message::Ping(1) };
+    let ping = Packet { header, updates: vec![] }.encode().expect("it fits");
+    engine.handle(NOW, gossip(3, ping));
+    let told = std::iter::from_fn(|| engine.poll()).find_map(|output| match output {
+        Output::Send { to, bytes } if to == member(3).id => Packet::decode(&bytes).ok(),
+        _ => None,
+    });
+    assert_eq!(told.expect("it is told").updates, [Update::new(life(3), 4, foca::State::Suspect)]);
+}
+
+#[test]
 fn a_flap_is_not_told() {
     let mut engine = met();
     let updates = vec![Update::alive(life(3))];

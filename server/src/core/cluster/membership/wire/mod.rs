@@ -74,7 +74,7 @@ impl Packet {
         let header = get_header(&mut bytes)?;
         let mut updates = Vec::new();
         if !bytes.is_empty() {
-            for _ in 0..get(&mut bytes, 2, "the count of updates", |b| b.get_u16())? {
+            for _ in 0..get(&mut bytes, 2, "the count of updates", Buf::get_u16)? {
                 updates.push(get_update(&mut bytes)?);
             }
         }
@@ -184,7 +184,7 @@ fn get_header(buf: &mut impl Buf) -> Result<Header<Identity>, WireError> {
     }
     let src_incarnation = get(buf, 2, "the incarnation", Buf::get_u16)?;
     let dst = get_life(buf)?;
-    let number = |buf: &mut _| get(buf, 1, "the probe's number", |b: &mut _| Buf::get_u8(b));
+    let number = |buf: &mut _| get(buf, 1, "the probe's number", Buf::get_u8);
     let message = match tag & !WITH_CARD {
         1 => Message::Ping(number(buf)?),
         2 => Message::Ack(number(buf)?),
