@@ -194,7 +194,7 @@ impl Cluster {
         let plan = self.follows.plan(now, own, &links, owners.into_iter().chain([own]));
         self.out.extend(plan.close.into_iter().map(|follow| SiblingOutput::Unfollow { follow }));
         for (follow, stream) in plan.open {
-            let what = self.share.want(stream.owner);
+            let what = self.share.want(stream.owner, stream.at);
             self.out.push(SiblingOutput::Follow { link: stream.link, follow, what });
         }
     }

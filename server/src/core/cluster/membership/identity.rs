@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pams_shared::{
-    frame::{ADDRESSES_MAX, NAME_BYTES_MAX},
+    frame::{ADDRESSES_MAX, NAME_BYTES_MAX, SOFTWARE_BYTES_MAX},
     id::ServerId,
 };
 
@@ -27,6 +27,7 @@ impl Card {
     pub(super) fn new(edition: u32, mut member: Member) -> Self {
         cut(&mut member.name, NAME_BYTES_MAX);
         cut(&mut member.region, REGION_BYTES_MAX);
+        cut(&mut member.software, SOFTWARE_BYTES_MAX);
         member.addresses.truncate(ADDRESSES_MAX);
         Self { edition, member }
     }

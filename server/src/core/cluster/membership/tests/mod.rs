@@ -24,6 +24,7 @@ pub(super) fn member(n: u8) -> Member {
         addresses: vec![address],
         http: Some(address),
         region: "west".into(),
+        software: "pams-server/0.1.0".into(),
     }
 }
 

@@ -22,7 +22,7 @@ use std::{
 use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Message, State};
 use pams_shared::{
-    frame::{ADDRESSES_MAX, NAME_BYTES_MAX},
+    frame::{ADDRESSES_MAX, NAME_BYTES_MAX, SOFTWARE_BYTES_MAX},
     id::ServerId,
 };
 
@@ -244,7 +244,7 @@ fn get_life(buf: &mut impl Buf) -> Result<Identity, WireError> {
 fn put_card(card: &Card, bytes: &mut Vec<u8>) {
     let mut body = Vec::new();
     put_number(card.edition.into(), &mut body);
-    for text in [&card.member.name, &card.member.region] {
+    for text in [&card.member.name, &card.member.region, &card.member.software] {
         put_number(text.len() as u64, &mut body);
         body.extend(text.as_bytes());
     }
@@ -264,10 +264,10 @@ fn get_card(buf: &mut impl Buf, of: &Identity) -> Result<Arc<Card>, WireError> {
     let edition = u32::try_from(get_number(buf, "an edition")?).map_err(|_| WireError::Number("an edition"))?;
     let name = get_text(buf, "name", NAME_BYTES_MAX)?;
     let region = get_text(buf, "region", REGION_BYTES_MAX)?;
+    let software = get_text(buf, "software", SOFTWARE_BYTES_MAX)?;
     let addresses = get_addresses(buf, "list of addresses", ADDRESSES_MAX)?;
     let http = get_addresses(buf, "list of HTTP addresses", 1)?.pop();
-    let member =
-        Member { id: of.id, generation: of.generation, name, addresses, http, region, software: String::new() };
+    let member = Member { id: of.id, generation: of.generation, name, addresses, http, region, software };
     Ok(Arc::new(Card { edition, member }))
 }
 
