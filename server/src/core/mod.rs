@@ -45,7 +45,10 @@ use pams_shared::{
     status::Liveness,
 };
 
-use self::{books::Totals, directory::Directory, forgotten::Forgotten, roster::Rosters, witness::Witnesses};
+use self::{
+    books::Totals, directory::Directory, forgotten::Forgotten, roster::Rosters, subscriptions::LastWord,
+    witness::Witnesses,
+};
 pub use self::{
     books::{OTHER, TOTAL_MAX},
     config::{PamsConfig, PamsConfigError},
@@ -242,6 +245,8 @@ pub struct Pams {
     worked: Moment,
     publisher: Publisher,
     notifies: Notifies,
+    /// Of peers without an entry that have subscribers.
+    last_words: BTreeMap<PeerId, LastWord>,
     totals: Totals,
     events: VecDeque<Event>,
     outputs: VecDeque<Output>,
@@ -259,6 +264,7 @@ impl Pams {
             worked: now,
             publisher: Publisher::new(subscriptions::bounds(&config)),
             notifies: Notifies::default(),
+            last_words: BTreeMap::new(),
             config,
             started: now,
             draining: false,
@@ -435,6 +441,7 @@ impl Pams {
         self.witnesses.drop_watcher(peer);
         self.subscriber_left(peer);
         let Some(row) = self.directory.remove(peer) else { return };
+        self.last_word(peer, &row);
         self.place(now, peer);
         if let Some(session) = row.session {
             self.sessions.remove(&session);

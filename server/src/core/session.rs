@@ -112,6 +112,7 @@ impl Pams {
             row.books = trace.books;
         }
         self.directory.insert(peer, row, now + self.config.overdue_after());
+        self.speaks_again(peer);
         self.event(now, peer, What::Came);
     }
 
