@@ -373,6 +373,7 @@ impl Pams {
     /// Silence before now says nothing.
     fn stalled(&mut self, now: Moment, late: Duration) {
         self.awake = self.awake.max(now);
+        self.publisher.doubt(now);
         self.notice(Notice::Stalled { late });
     }
 

@@ -74,6 +74,32 @@ fn a_subscriber_that_does_not_answer_is_told_of_and_told_more_when_it_does() {
 }
 
 #[test]
+fn no_subscriber_is_lost_by_a_stop_of_our_own() {
+    check(
+        "
+        0.0 < open #1 a > a came > accept #1 0
+        0.0 < open #2 w > w came > accept #2 0
+        0.0 < open #3 v > v came > accept #3 0
+        0.1 < sub #2 a > subscribed #2 a 1.0 - live 100ms
+        0.2 < sub #3 a > subscribed #3 a 1.0 - live 200ms
+        0.5 < report #1 1 busy@1 > ack #1 1 > notify #3 1 a 1.1 busy@1 live 0ms > notify #2 1 a 1.1 busy@1 live 0ms
+        0.6 < lost #3
+        60.0 << heard #2 > notice stalled 1
+        60.1 < told #2 a 1 > told in 59600ms
+        61.0 < heard #1
+        61.1 < heard #2
+        62.5 < heard #1
+        62.6 < heard #2
+        64.0 < heard #1
+        64.1 < heard #2
+        64.5 > v gone
+        65.0 > notice subscriber_lost 1
+        65.1 ? notifies > 1 subscriptions sent 2 acked 1 lost 1
+        ",
+    );
+}
+
+#[test]
 fn a_subscriber_that_comes_again_subscribes_again_and_one_that_does_not_is_lost() {
     check(
         "
