@@ -160,6 +160,21 @@ fn one_that_was_stopped_books_what_ran_out_as_unknown_and_whoever_is_dead_is_gon
 }
 
 #[test]
+fn one_that_is_stopped_while_a_ping_leaves_says_nothing_of_the_others_before_it_has_noticed() {
+    let mut run = Run::settled();
+    let (t, _) = run.until("ping #2", 12_000.0);
+    run.step(t, Input::Sent { correlator: run.sent[1], at: at(t) });
+    run.step(t + 1.0, Input::Command(Command::Ping { peer: B, token: 7 }));
+    // The shell tells of a ping without a stamp in the same turn, which takes a minute.
+    assert_eq!(run.step(t + 60_000.0, Input::SentUnstamped { correlator: run.sent[2] }), "");
+    let out = run.slept(t + 60_001.0, Duration::from_secs(60), Duration::ZERO);
+    assert!(
+        out.starts_with("slept > presence.ping unknown stalled > pinged 7 stalled > presence.ping unknown"),
+        "{out}"
+    );
+}
+
+#[test]
 fn no_subscriber_is_lost_by_a_stop_of_our_own_and_one_that_is_hung_up_on_has_time_to_call_again() {
     let mut run = Run::new(AgentConfig::default());
     run.link_up(0.0);
