@@ -106,6 +106,7 @@ pub async fn a_busy_peer_is_killed(lab: &Lab) -> Outcome {
 
 pub async fn a_peer_is_stopped_for_twenty_seconds(lab: &Lab) -> Outcome {
     let pair = Pair::start(lab, often).await?;
+    let before = pair.beta.pings().await?;
     let stopped = Clock.now();
     pair.beta.signal(Signal::SIGSTOP)?;
     let to_home = until("gone for its home", HOME_GONE_WITHIN + SLACK, async || {
@@ -123,6 +124,8 @@ pub async fn a_peer_is_stopped_for_twenty_seconds(lab: &Lab) -> Outcome {
         after("home: gone", to_home, HOME_GONE_WITHIN),
         after("back", back, LIVE_WITHIN),
     ];
+    let on = async || pair.beta.pings().await.is_ok_and(|l| l.good >= before.good + 10);
+    until("b asks on", PATIENCE, on).await?;
     let b = pair.b.clone();
     let rows = pair.settle("b: SIGSTOP for 20 s", noticed).await?;
     no_answer_is_missed(&b.records()?)?;
