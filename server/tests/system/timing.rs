@@ -56,7 +56,9 @@ fn others_ms(records: &[Record], but: Stage) -> f64 {
 /// these tests is so each time, and a machine that does other things as well is slow now and then.
 async fn until_medians(from: &Peer, to: &Peer, slow: Stage, wanted: impl Fn(f64, f64) -> bool) -> Vec<Record> {
     eventually(&format!("only {} is slow", slow.as_str()), async || {
-        let records = from.ping(to.peer, PINGS).await;
+        let seen = from.records().len();
+        ping_on(from, to, PINGS).await;
+        let records = from.records().split_off(seen);
         let (slow, others) = (median_ms(&records, slow), others_ms(&records, slow));
         if !wanted(slow, others) {
             println!("{slow} ms, and {others} ms in the other stages");
@@ -85,7 +87,8 @@ async fn a_slow_answer_is_the_remote_hold_and_nothing_else() {
 async fn a_long_way_is_the_network_to_within_five_per_cent() {
     let pams = Pams::start().await;
     let (alpha, beta) = pair(&pams, Duration::from_secs(5), Duration::ZERO).await;
-    let round_trip = 60.0;
+    // So long that five per cent of it are more than what a busy machine lets an emulated packet wait.
+    let round_trip = 400.0;
     let link = Link { delay: Duration::from_secs_f64(round_trip / 2e3), ..Link::default() };
     alpha.emulate(beta.at, link);
     beta.emulate(alpha.at, link);
