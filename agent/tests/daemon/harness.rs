@@ -1,16 +1,16 @@
 //! Real agents of one cluster whose server runs nowhere, and the command line that asks them.
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, Command, Output, Stdio},
-    thread,
-    time::Duration,
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
     unistd::Pid,
 };
 use pams_shared::{
@@ -22,19 +22,6 @@ use pams_shared::{
 use serde_json::Value;
 
 const DAY: u64 = 86_400;
-/// Nothing that is awaited takes so long.
-pub const LONG: Duration = Duration::from_secs(20);
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// Looks again and again until it holds.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begin = Clock.now();
-    while !holds() {
-        assert!(Clock.now().since(begin) < LONG, "in time: {what}");
-        thread::sleep(LOOK);
-    }
-}
 
 /// A cluster in a folder, whose only server runs nowhere.
 pub struct Cluster {
@@ -108,11 +95,8 @@ impl Agent {
     /// As SIGSTOP; returns once the process does not run any more.
     pub fn stop(&self) {
         self.signal(Signal::SIGSTOP);
-        let stat = format!("/proc/{}/stat", self.child.id());
-        // The name, in brackets, may hold anything; the state is behind it.
-        let is_stopped =
-            || fs::read_to_string(&stat).unwrap().rsplit_once(") ").is_some_and(|(_, s)| s.starts_with('T'));
-        until("the process is stopped", is_stopped);
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
+        assert_eq!(waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap(), WaitStatus::Stopped(pid, Signal::SIGSTOP));
     }
 
     /// The exit code and the log, once it has ended.

@@ -11,7 +11,10 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Cluster, LONG, client, text};
+use crate::harness::{Cluster, client, text};
+
+/// Nothing that is awaited takes so long.
+const LONG: Duration = Duration::from_secs(20);
 
 /// A service manager's end of the notification socket.
 struct Manager {
