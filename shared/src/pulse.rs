@@ -11,9 +11,12 @@ pub const BEAT: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_secs(2);
 /// The two clocks are not read at once, so less says nothing.
 const SUSPENDED_MIN: Duration = Duration::from_secs(1);
-/// A suspend is looked for no more often than this: that takes two clocks more, and a busy loop looks many thousand times a
-/// second. Monotonic time stands still in a suspend, so no deadline passes by it, and the beat asks anyway.
+/// A suspend is looked for no more often than this, unless the wall clock leaps: that takes two clocks more, and a busy loop
+/// looks many thousand times a second.
 const SUSPEND_PAUSE: Duration = Duration::from_millis(100);
+/// The wall clock leaps if it gains so much on the monotonic one between two looks: in a suspend, or because it was set. Less
+/// than the shortest suspend, as its label has whole milliseconds.
+const LEAP: Duration = Duration::from_millis(900);
 
 /// When the loop looked last.
 #[derive(Debug)]
@@ -39,11 +42,16 @@ impl Pulse {
         Self { seen: now, suspended, asked: now }
     }
 
-    /// A look at both clocks; the gap since the last one, if it is one. `suspended` is as for [`new`](Self::new), and is asked at
-    /// most once each 100 ms: a suspend may be told so much later.
+    /// A look at both clocks; the gap since the last one, if it is one. `suspended` is as for [`new`](Self::new). It is asked when
+    /// the wall clock has gone on without the monotonic one, as it does in a suspend, and else at most once each 100 ms: should
+    /// somebody have set the wall clock back meanwhile, a suspend may be told so much later.
     pub fn look(&mut self, now: Moment, suspended: impl FnOnce() -> Option<Duration>) -> Option<Gap> {
-        let stopped = now.since(std::mem::replace(&mut self.seen, now));
-        let grown = if now.since(self.asked) < SUSPEND_PAUSE { Duration::ZERO } else { self.grown(now, suspended()) };
+        let seen = std::mem::replace(&mut self.seen, now);
+        let stopped = now.since(seen);
+        let by_wall = Duration::from_millis(now.wall_ms().saturating_sub(seen.wall_ms()));
+        let leapt = by_wall.saturating_sub(stopped) >= LEAP;
+        let asks = leapt || now.since(self.asked) >= SUSPEND_PAUSE;
+        let grown = if asks { self.grown(now, suspended()) } else { Duration::ZERO };
         let gap = Gap {
             stopped: if stopped > STALL { stopped } else { Duration::ZERO },
             suspended: if grown >= SUSPENDED_MIN { grown } else { Duration::ZERO },
@@ -91,6 +99,18 @@ mod tests {
         assert_eq!(pulse.look(at(1_000), || None), None);
         assert_eq!(pulse.look(at(9_000), || None).unwrap().stopped, s(8));
         assert_eq!(pulse.look(at(9_500), || Some(s(7_200))), None, "told for the first time");
+    }
+
+    #[test]
+    fn a_suspend_is_told_with_the_first_look_after_it() {
+        let busy = |ms: u64, wall_ms: u64| Moment::new(ms * 1_000_000, 1_800_000_000_000 + wall_ms);
+        let mut pulse = Pulse::new(busy(0, 0), Some(s(0)));
+        assert_eq!(pulse.look(busy(1, 1), || panic!("nothing calls for it")), None);
+        let gap = pulse.look(busy(2, 1_502), || Some(Duration::from_millis(1_500)));
+        assert_eq!(gap.map(|g| g.suspended), Some(Duration::from_millis(1_500)));
+        // Somebody sets the wall clock: that is asked for, and is nothing.
+        assert_eq!(pulse.look(busy(3, 7_200_000), || Some(Duration::from_millis(1_500))), None);
+        assert_eq!(pulse.look(busy(4, 5_000), || panic!("backwards is no suspend")), None);
     }
 
     #[test]

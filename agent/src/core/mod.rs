@@ -127,12 +127,12 @@ impl Agent {
     pub fn handle(&mut self, now: Moment, input: Input) {
         match input {
             Input::Tick => {}
-            Input::Sent { correlator, at } => {
-                self.left(correlator, at);
-                return; // it only puts a deadline off, and others that have left may not have been told of yet
-            }
+            // These only put a deadline off. Others that have left may not have been told of yet, and that we did not run may be
+            // noticed only with the next input.
+            Input::Sent { correlator, at } => return self.left(correlator, at),
             Input::SentUnstamped { correlator } => {
                 self.pool.left(correlator, now);
+                return;
             }
             Input::Ping { from, ping, arrived } => self.ping_came(now, from, ping, arrived),
             Input::Pong { from, pong, arrived, path_rtt_ns } => self.pong_came(now, from, pong, arrived, path_rtt_ns),

@@ -137,10 +137,14 @@ impl Agent {
             self.presentity.suspended();
         }
         self.watcher.doubt(now, &mut self.minter);
+        self.publisher.doubt(now);
         if gap >= RECONNECT_AFTER {
             for (peer, link) in self.roster.connected() {
                 let text = "this agent did not run for a while; it connects anew";
                 self.roster.down(peer, link, Why::new(Reason::Stalled, text));
+                // One that is no buddy of ours calls us again with its next poll.
+                self.publisher.down_for(now, peer, self.watcher.silence());
+                self.subscriber.unlinked(peer);
                 self.out.push_back(Output::HangUp { peer });
             }
             self.rejoin("this agent did not run for a while; it connects anew");

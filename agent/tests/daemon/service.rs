@@ -70,10 +70,10 @@ fn the_service_manager_hears_of_each_turn_and_nothing_from_a_process_that_is_sto
     let manager = Manager::new(cluster.folder.path());
     let beta = cluster.agent("beta", &[]);
     let buddy = format!("{b}@{}", beta.ready["quic"].as_str().unwrap());
-    // So short that the stop outlasts the silence after which a buddy is gone, many times over.
+    // So short that the stop outlasts the silence after which a buddy is gone, and so long that nothing else does.
     fs::write(
         cluster.folder.path().join("a.toml"),
-        "[ping]\ninterval = \"100ms\"\nretry = \"100ms\"\ndeadline = \"1s\"\n",
+        "[ping]\ninterval = \"100ms\"\nretry = \"100ms\"\ndeadline = \"2s\"\n",
     )
     .unwrap();
     let alpha = cluster.agent_in("alpha", &["--config", "a.toml", "--buddy", &buddy], &manager.env("800000"));
@@ -88,8 +88,8 @@ fn the_service_manager_hears_of_each_turn_and_nothing_from_a_process_that_is_sto
 
     let ping = client(cluster.folder.path(), "alpha.sock", &["ping", &b.to_string(), "-c", "1"]);
     assert!(ping.status.success(), "{ping:?}");
-    alpha.signal(Signal::SIGSTOP);
-    manager.hears_nothing_for(Duration::from_millis(2_600));
+    alpha.stop();
+    manager.hears_nothing_for(Duration::from_millis(4_500));
     alpha.signal(Signal::SIGCONT);
     manager.hears("WATCHDOG=1");
     let status: Value =

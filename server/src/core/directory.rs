@@ -142,6 +142,11 @@ impl Directory {
         self.departures.len()
     }
 
+    /// Of this one too something is to be told.
+    pub fn note(&mut self, peer: PeerId) {
+        self.changed.push(peer);
+    }
+
     /// Takes those whose liveness or presence changed.
     pub fn changed(&mut self) -> Vec<PeerId> {
         std::mem::take(&mut self.changed)
@@ -205,12 +210,12 @@ impl Directory {
         });
     }
 
-    /// Looks at the row again later.
     /// All that are live or overdue.
     pub fn here(&self) -> Vec<PeerId> {
         self.looks.iter().map(|(_, peer)| *peer).collect()
     }
 
+    /// Looks at the row again later.
     pub fn look_again(&mut self, peer: PeerId, look: Moment) {
         self.change(peer, |row| row.timer = look);
     }

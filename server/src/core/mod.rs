@@ -42,7 +42,8 @@ use std::{
 use pams_shared::{frame::close, id::PeerId, moment::Moment, presence::Publisher, record::Reason, status::Liveness};
 
 use self::{
-    books::Totals, cluster::Cluster, directory::Directory, forgotten::Forgotten, roster::Rosters, witness::Witnesses,
+    books::Totals, cluster::Cluster, directory::Directory, forgotten::Forgotten, roster::Rosters,
+    subscriptions::LastWord, witness::Witnesses,
 };
 pub use self::{
     books::{OTHER, TOTAL_MAX},
@@ -80,6 +81,8 @@ pub struct Pams {
     worked: Moment,
     publisher: Publisher,
     notifies: Notifies,
+    /// Of peers without an entry that have subscribers.
+    last_words: BTreeMap<PeerId, LastWord>,
     totals: Totals,
     cluster: Cluster,
     events: VecDeque<Event>,
@@ -104,6 +107,7 @@ impl Pams {
             worked: now,
             publisher: Publisher::new(subscriptions::bounds(&config)),
             notifies: Notifies::default(),
+            last_words: BTreeMap::new(),
             config,
             started: now,
             draining: false,
@@ -221,6 +225,7 @@ impl Pams {
     fn stalled(&mut self, now: Moment, late: Duration) {
         self.awake = self.awake.max(now);
         self.cluster.stalled(now, late);
+        self.publisher.doubt(now);
         self.notice(Notice::Stalled { late });
     }
 
@@ -303,6 +308,7 @@ impl Pams {
         self.witnesses.drop_watcher(peer);
         self.subscriber_left(peer);
         let Some(row) = self.directory.remove(peer) else { return };
+        self.last_word(peer, &row);
         self.place(now, peer);
         if let Some(session) = row.session {
             self.sessions.remove(&session);

@@ -125,6 +125,7 @@ impl Pams {
         let Some(foreign) = self.cluster.foreign(now, peer) else { return false };
         let row = foreign.row(observed, now);
         self.directory.insert(peer, row, now + self.config.overdue_after());
+        self.speaks_again(peer);
         self.cluster.took_over();
         self.attach_again(now, peer, hello, observed);
         true
@@ -144,6 +145,7 @@ impl Pams {
             row.books = trace.books;
         }
         self.directory.insert(peer, row, now + self.config.overdue_after());
+        self.speaks_again(peer);
         self.event(now, peer, What::Came);
     }
 

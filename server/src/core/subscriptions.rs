@@ -9,10 +9,14 @@ use pams_shared::{
     id::PeerId,
     moment::Moment,
     presence::{Ended, Expired, PublisherConfig},
+    status::Liveness,
 };
 use serde::Serialize;
 
-use super::{Notice, Output, Pams, PamsConfig, Push, SessionId, directory::ms};
+use super::{
+    Notice, Output, Pams, PamsConfig, Push, SessionId,
+    directory::{Row, ms},
+};
 
 /// How long an acknowledgement may take, and a subscriber be without a session, before it is told of.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +39,25 @@ pub(super) fn bounds(config: &PamsConfig) -> PublisherConfig {
     }
 }
 
+/// What is told of a peer without an entry, for as long as it has subscribers.
+#[derive(Debug)]
+pub(super) struct LastWord {
+    news: News,
+    /// The last sign of life.
+    heard: Moment,
+}
+
+fn news(peer: PeerId, row: &Row, liveness: Liveness) -> News {
+    News {
+        peer,
+        order: row.order(),
+        // What an earlier epoch said may not be so any more; the present one says it with its first report.
+        presence: row.presence.clone().filter(|_| row.version.is_some()),
+        liveness: Some(liveness),
+        age_ms: 0,
+    }
+}
+
 impl Pams {
     pub(super) fn subscribe(&mut self, now: Moment, session: SessionId, peer: PeerId) {
         let Some(subscriber) = self.speaker(now, session) else { return };
@@ -45,7 +68,12 @@ impl Pams {
         if verdict.is_err() {
             self.notice(Notice::SubscriptionRefused { peer: subscriber });
         }
-        let ack = SubscribeAck(verdict.map(|()| self.news(now, peer)));
+        let ack = SubscribeAck(verdict.map(|()| self.present(now, peer)));
+        if let SubscribeAck(Ok(Some(news))) = &ack
+            && self.directory.row(peer).is_none()
+        {
+            self.cluster.told.insert(peer, news.clone());
+        }
         self.outputs.push_back(Output::Subscribed { session, ack });
     }
 
@@ -89,6 +117,33 @@ impl Pams {
 
     fn subscription_ended(&mut self, ended: Ended) {
         self.notifies.lost += u64::from(ended.under_way);
+        if self.publisher.of(ended.presentity).next().is_none() {
+            self.last_words.remove(&ended.presentity);
+        }
+    }
+
+    /// The peer's entry is removed, which says as much as that it is gone: a subscriber that was not told so yet, as it has not
+    /// acknowledged what was told before, would take it for live for ever.
+    pub(super) fn last_word(&mut self, peer: PeerId, row: &Row) {
+        if self.publisher.of(peer).next().is_none() {
+            return;
+        }
+        if !row.departed() {
+            self.directory.note(peer);
+        }
+        let liveness = if row.departed() { row.liveness } else { Liveness::Gone };
+        self.last_words.insert(peer, LastWord { news: news(peer, row, liveness), heard: row.heard });
+    }
+
+    /// The same of a peer that another server was home to.
+    pub(super) fn last_word_of(&mut self, now: Moment, news: News) {
+        let news = News { liveness: Some(Liveness::Gone), ..news };
+        self.last_words.insert(news.peer, LastWord { news, heard: now });
+    }
+
+    /// The peer has an entry again.
+    pub(super) fn speaks_again(&mut self, peer: PeerId) {
+        self.last_words.remove(&peer);
     }
 
     /// Tells whoever subscribed what changed by the input at hand. These outputs are not shed: whoever is told is told nothing
@@ -112,7 +167,7 @@ impl Pams {
         while let Some(tell) = self.publisher.next(now) {
             let session = self.directory.row(tell.subscriber).and_then(|row| row.session);
             let (Some(session), Some(news)) = (session, self.news(now, tell.presentity)) else {
-                // Forgotten meanwhile; it is told of when it comes again.
+                // Its subscriber is forgotten, and subscribes anew.
                 self.publisher.withdraw(tell.presentity, tell.subscriber);
                 self.notifies.lost += u64::from(tell.again);
                 continue;
@@ -123,19 +178,21 @@ impl Pams {
         }
     }
 
-    /// `None`: nothing is known of it here, yet.
+    /// What is to be told of a peer, or was to be when its entry was removed. `None`: nothing was ever known of it here.
     pub(super) fn news(&self, now: Moment, peer: PeerId) -> Option<News> {
+        let last_word = || {
+            let LastWord { news, heard } = self.last_words.get(&peer)?;
+            Some(News { age_ms: ms(now.since(*heard)), ..news.clone() })
+        };
+        self.present(now, peer).or_else(last_word)
+    }
+
+    /// `None`: nothing is known of it here, yet or any more.
+    pub(super) fn present(&self, now: Moment, peer: PeerId) -> Option<News> {
         let Some(row) = self.directory.row(peer) else {
             return self.cluster.foreign(now, peer).map(|foreign| foreign.news(peer));
         };
-        Some(News {
-            peer,
-            order: row.order(),
-            // What an earlier epoch said may not be so any more; the present one says it with its first report.
-            presence: row.presence.clone().filter(|_| row.version.is_some()),
-            liveness: Some(row.liveness),
-            age_ms: ms(now.since(row.heard)),
-        })
+        Some(News { age_ms: ms(now.since(row.heard)), ..news(peer, row, row.liveness) })
     }
 
     /// Subscriptions at present.

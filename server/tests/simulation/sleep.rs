@@ -110,6 +110,7 @@ impl World {
         };
         self.processes[node].sleep.woke = now;
         self.tally.count("slept");
+        self.tally.count_n("slept_suspended", u64::from(gap.suspended > Duration::ZERO));
         match node {
             HOME => self.home_handle(core::Input::Stalled { late: gap.stopped + gap.suspended }),
             agent => self.agent_handle(agent, Input::Slept { stopped: gap.stopped, suspended: gap.suspended }),

@@ -35,6 +35,7 @@ const COUNTED: &[&str] = &[
     "stall",
     "suspend",
     "slept",
+    "slept_suspended",
     "hung_up",
     "rejoined",
     "reconfigured",

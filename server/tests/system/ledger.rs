@@ -56,9 +56,18 @@ async fn at_each_of_many_scrapes_every_ledger_adds_up_and_no_counter_falls() {
     }
     assert_catalogued(&agent, pams_agent::metrics::CATALOGUE);
     assert_catalogued(&server, pams_server::metrics::CATALOGUE);
-    assert!(assert_conserved(&agent, "pams_agent") > opened + 120.0);
-    assert!(assert_conserved(&server, "pams_server") > reported + 120.0);
     while load.join_next().await.is_some() {}
+    let agent_now = alpha.scrape().await;
+    assert_grown(&agent, &agent_now);
+    assert!(assert_conserved(&agent_now, "pams_agent") > opened + 120.0);
+    // It is told of them each pace.
+    until("they are known at home", async || {
+        let server_now = pams.scrape().await;
+        assert_grown(&server, &server_now);
+        server = server_now;
+        assert_conserved(&server, "pams_server") > reported + 120.0
+    })
+    .await;
 
     let own = alpha.pings().await;
     assert!(own.good > 0 && own.aborted > 0 && own.late > 0, "{own:?}");

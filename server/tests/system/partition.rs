@@ -11,7 +11,8 @@ use crate::{harness::until, pams::Pams, peer::Seat};
 async fn who_still_hears_does_not_say_gone_and_the_home_shows_both_views_beside_its_own() {
     let pams = Pams::start().await;
     let token = pams.open_token().await;
-    let quick = |c: &mut pams_agent::config::Config| c.ping.deadline = Duration::from_millis(300);
+    // Who hears nothing for so long, and an interval, says gone; who does not run for a moment hears nothing.
+    let quick = |c: &mut pams_agent::config::Config| c.ping.deadline = Duration::from_millis(1_500);
     let (a, b) = (Seat::new(pams.dir.path(), "a").with(quick), Seat::new(pams.dir.path(), "b").with(quick));
     let (alpha, beta) =
         (a.clone().watches(&[&b]).start(Some(&token)).await, b.clone().watches(&[&a]).start(Some(&token)).await);

@@ -45,7 +45,7 @@ async fn peers_views_records_overlays_and_discovery() {
 
     let detail = pams
         .until("B's view and A's records", a.peer, |p| {
-            p["watchers"][0]["status"] == "busy" && p["records"].as_array().is_some_and(|r| r.len() >= 5)
+            p["watchers"][0]["status"] == "busy" && split(&p["records"]) >= 3
         })
         .await;
     assert_eq!((&detail["presence"]["status"], &detail["presence"]["note"]), (&"busy".into(), &"until noon".into()));
@@ -57,7 +57,6 @@ async fn peers_views_records_overlays_and_discovery() {
     );
     assert_eq!((&view["hears"], &view["is_heard"], &view["name"]), (&true.into(), &true.into(), &"beta".into()));
     assert!(ledger_of(&detail["ledger"]["presence.ping"]).is_conserved(), "{detail}");
-    assert_split(&detail["records"]);
 
     let told = json(pams.http, "/api/v1/overlays").await;
     let count = |name: &str| {
@@ -82,10 +81,10 @@ async fn peers_views_records_overlays_and_discovery() {
     assert_eq!(get(pams.http, "/readyz").await.0, 200);
 }
 
-/// What was answered and measured in all its stages adds up to its total.
-fn assert_split(records: &Value) {
+/// What was answered and measured in all its stages adds up to its total; how many were so.
+fn split(records: &Value) -> usize {
     let mut whole = 0;
-    for record in records.as_array().unwrap() {
+    for record in records.as_array().into_iter().flatten() {
         let stages = record["stages_ns"].as_object().unwrap();
         assert_eq!(record["total_ns"].is_u64(), record["status"] == Outcome::Good.as_str(), "{record}");
         if Stage::EXCHANGE.iter().all(|s| stages.contains_key(s.as_str())) {
@@ -93,7 +92,7 @@ fn assert_split(records: &Value) {
             whole += 1;
         }
     }
-    assert!(whole >= 3, "{whole} records with all stages in {records}");
+    whole
 }
 
 async fn fetch(agent: &Peer, seat: &Seat) -> Value {

@@ -7,6 +7,9 @@
 //! its subscription ends. So a loss is noticed by the next change and `patience`, or by the end of the connection and
 //! `patience`, whichever is sooner, and a goodbye is not needed. Whoever was lost subscribes anew, and the answer to that tells
 //! the present state.
+//!
+//! Who did not run for a while has read no acknowledgement for want of listening: after [`Publisher::doubt`] patience counts
+//! from then on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -302,14 +305,26 @@ impl Publisher {
 
     /// The subscriber's connection is lost, or another has taken its place: it has to renew its subscriptions.
     pub fn down(&mut self, now: Moment, subscriber: PeerId) {
+        self.down_for(now, subscriber, self.config.patience);
+    }
+
+    /// As [`down`](Self::down), where it may take so long to come back.
+    pub fn down_for(&mut self, now: Moment, subscriber: PeerId, patience: Duration) {
         for pair in self.pairs(subscriber) {
             self.ready.remove(&pair);
             if let Some(s) = self.subscriptions.get_mut(&pair)
                 && std::mem::take(&mut s.connected)
             {
-                self.set_timer(pair, Some(now + self.config.patience));
+                self.set_timer(pair, Some(now + patience));
             }
         }
+    }
+
+    /// We did not run for a while: what came meanwhile is yet to be read, so that nobody's patience ran out by it.
+    pub fn doubt(&mut self, now: Moment) {
+        let due = now + self.config.patience;
+        let sooner: Vec<Pair> = self.timers.iter().take_while(|(at, _)| *at < due).map(|(_, pair)| *pair).collect();
+        sooner.into_iter().for_each(|pair| self.set_timer(pair, Some(due)));
     }
 
     /// The next one whose patience ran out. Call until `None`.

@@ -100,6 +100,25 @@ fn a_lost_connection_is_a_lost_subscriber_unless_it_comes_back_soon() {
 }
 
 #[test]
+fn patience_does_not_run_out_while_we_do_not_run() {
+    let mut p = publisher();
+    p.subscribe(at(0), P, B).unwrap();
+    p.changed(at(10), P);
+    told(&mut p, 10);
+    p.down(at(20), B);
+    p.doubt(at(60_000));
+    assert_eq!((p.expired(at(60_000)), p.is_consistent()), (None, true));
+    // What was in the socket all the time.
+    assert!(!p.acked(at(60_001), P, A, 1).unwrap().returned);
+    assert_eq!((p.expired(at(64_999)), p.deadline()), (None, Some(at(65_000))));
+    assert!(matches!(p.expired(at(65_000)), Some(Expired::Lost(Ended { subscriber: B, .. }))));
+    // One that has longer keeps it.
+    p.down_for(at(66_000), A, Duration::from_secs(20));
+    p.doubt(at(70_000));
+    assert_eq!((p.deadline(), p.is_consistent()), (Some(at(86_000)), true));
+}
+
+#[test]
 fn what_is_withdrawn_is_not_waited_for() {
     let mut p = publisher();
     p.changed(at(10), P);

@@ -160,6 +160,42 @@ fn one_that_was_stopped_books_what_ran_out_as_unknown_and_whoever_is_dead_is_gon
 }
 
 #[test]
+fn one_that_is_stopped_while_a_ping_leaves_says_nothing_of_the_others_before_it_has_noticed() {
+    let mut run = Run::settled();
+    let (t, _) = run.until("ping #2", 12_000.0);
+    run.step(t, Input::Sent { correlator: run.sent[1], at: at(t) });
+    run.step(t + 1.0, Input::Command(Command::Ping { peer: B, token: 7 }));
+    // The shell tells of a ping without a stamp in the same turn, which takes a minute.
+    assert_eq!(run.step(t + 60_000.0, Input::SentUnstamped { correlator: run.sent[2] }), "");
+    let out = run.slept(t + 60_001.0, Duration::from_secs(60), Duration::ZERO);
+    assert!(
+        out.starts_with("slept > presence.ping unknown stalled > pinged 7 stalled > presence.ping unknown"),
+        "{out}"
+    );
+}
+
+#[test]
+fn no_subscriber_is_lost_by_a_stop_of_our_own_and_one_that_is_hung_up_on_has_time_to_call_again() {
+    let mut run = Run::new(AgentConfig::default());
+    run.link_up(0.0);
+    run.step(1.0, Input::Subscribe { from: B, peer: A, question: 7 });
+    run.step(10.0, Input::Command(Command::Publish { status: Status::Busy, note: None }));
+    run.step(10.0, Input::Sent { correlator: run.notifies[0].correlator.unwrap(), at: at(10.0) });
+    let out = run.slept(12_000.0, Duration::from_secs(12), Duration::ZERO);
+    assert_eq!(out, "slept > presence.notify unknown stalled");
+    // The acknowledgement was in the socket all the time.
+    let ack = pams_shared::frame::NotifyAck { peer: A, number: 1, hold_ns: None, correlator: None };
+    assert_eq!(run.step(12_001.0, Input::NotifyAck { from: B, ack, arrived: at(12_001.0) }), "");
+    assert_eq!(run.agent.view(at(12_001.0)).subscribers[0].state, "active");
+    // B is no buddy of ours: it calls again when it polls us.
+    assert!(run.slept(40_000.0, Duration::from_secs(20), Duration::ZERO).contains("hang_up"));
+    assert_eq!(run.agent.view(at(40_000.0)).subscribers[0].state, "away");
+    let (lost, _) = run.until("subscriber_lost", 90_000.0);
+    assert_eq!(lost, 56_000.0, "an interval and 10 % of it, and patience");
+    assert!(run.agent.view(at(lost)).subscribers.is_empty());
+}
+
+#[test]
 fn a_short_stop_leaves_connections_and_what_is_still_in_time_alone() {
     let mut run = Run::settled();
     let (t, _) = run.until("ping #2", 12_000.0);

@@ -7,8 +7,9 @@ use nix::sys::signal::Signal;
 use pams_proof::{
     lab::Lab,
     pams::{Home, PATIENCE, Seat, ask, until},
+    stages::Exchange,
 };
-use pams_shared::clock::Clock;
+use pams_shared::{clock::Clock, record::Reason};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
@@ -105,6 +106,7 @@ pub async fn a_busy_peer_is_killed(lab: &Lab) -> Outcome {
 
 pub async fn a_peer_is_stopped_for_twenty_seconds(lab: &Lab) -> Outcome {
     let pair = Pair::start(lab, often).await?;
+    let before = pair.beta.pings().await?;
     let stopped = Clock.now();
     pair.beta.signal(Signal::SIGSTOP)?;
     let to_home = until("gone for its home", HOME_GONE_WITHIN + SLACK, async || {
@@ -122,5 +124,20 @@ pub async fn a_peer_is_stopped_for_twenty_seconds(lab: &Lab) -> Outcome {
         after("home: gone", to_home, HOME_GONE_WITHIN),
         after("back", back, LIVE_WITHIN),
     ];
-    pair.settle("b: SIGSTOP for 20 s", noticed).await
+    let on = async || pair.beta.pings().await.is_ok_and(|l| l.good >= before.good + 10);
+    until("b asks on", PATIENCE, on).await?;
+    let b = pair.b.clone();
+    let rows = pair.settle("b: SIGSTOP for 20 s", noticed).await?;
+    no_answer_is_missed(&b.records()?)?;
+    Ok(rows)
+}
+
+/// What was under way when its peer was stopped has no outcome, and everything else is answered, until the other one leaves:
+/// what comes after the last answer is of that.
+fn no_answer_is_missed(of_b: &[Exchange]) -> anyhow::Result<()> {
+    let last = of_b.iter().filter(|e| e.is_good()).map(|e| e.opened_ms).max().unwrap_or_default();
+    let fits = |e: &Exchange| e.is_good() || e.reason.as_deref() == Some(Reason::Stalled.as_str());
+    let missed: Vec<&Exchange> = of_b.iter().filter(|e| e.opened_ms <= last && !fits(e)).collect();
+    ensure!(missed.is_empty(), "b was stopped, and these ended otherwise: {missed:?}");
+    Ok(())
 }

@@ -52,10 +52,11 @@ impl Pair {
         self.alpha.takes_for(self.b.peer, "live").await && self.beta.takes_for(self.a.peer, "live").await
     }
 
-    /// Both leave; each of their exchanges is in the ledger.
+    /// Both leave; each of their exchanges is in the ledger. They do so at once: of whoever stayed longer, the exchanges with
+    /// the one that had left would be counted with those that the outage lost.
     pub async fn settle(self, what: &'static str, noticed: Vec<String>) -> Outcome {
-        let of_a = settle(&self.home, &self.a, self.alpha).await?;
-        let of_b = settle(&self.home, &self.b, self.beta).await?;
+        let (of_a, of_b) =
+            tokio::try_join!(settle(&self.home, &self.a, self.alpha), settle(&self.home, &self.b, self.beta))?;
         Ok(vec![Row::Outage { what, noticed, accounts: vec![("a", of_a), ("b", of_b)] }])
     }
 }

@@ -22,10 +22,9 @@ use std::{
 };
 
 use pams_shared::{
-    frame::{Member, Server},
+    frame::{Member, News, Server},
     id::{PeerId, ServerId},
     moment::Moment,
-    status::Liveness,
 };
 
 pub(super) use self::adopt::Foreign;
@@ -96,7 +95,7 @@ pub(super) struct Cluster {
     /// Reports of this turn, to be acknowledged when their entries are numbered.
     reported: Vec<(PeerId, u64)>,
     /// What subscribers were told last of peers that are not ours.
-    told: BTreeMap<PeerId, (u64, u64, u64, Liveness)>,
+    pub told: BTreeMap<PeerId, News>,
     /// Whom an operator made the cluster forget, until they join anew.
     banned: BTreeSet<PeerId>,
     /// When members were told to the disk last.

@@ -2,7 +2,7 @@
 //! and peers that have moved.
 
 use pams_shared::{
-    frame::{ReportAck, close},
+    frame::{News, ReportAck, close},
     id::PeerId,
     moment::Moment,
 };
@@ -60,16 +60,21 @@ impl Pams {
             self.cluster.told.remove(&peer);
             return;
         }
-        let news = self.news(now, peer);
-        let told = news.map(|n| (n.order.epoch, n.order.attach, n.order.version, n.liveness));
-        let told = told.and_then(|(epoch, attach, version, liveness)| Some((epoch, attach, version, liveness?)));
-        let before = match told {
-            Some(told) => self.cluster.told.insert(peer, told),
+        let news = self.present(now, peer);
+        let said = |n: &News| (n.order, n.liveness);
+        let before = match &news {
+            Some(news) => self.cluster.told.insert(peer, news.clone()),
             None => self.cluster.told.remove(&peer),
         };
-        if before != told {
-            self.publisher.changed(now, peer);
+        if before.as_ref().map(said) == news.as_ref().map(said) {
+            return;
         }
+        match (before, news) {
+            // Forgotten at its home: the last that is told of it.
+            (Some(before), None) => self.last_word_of(now, before),
+            _ => self.speaks_again(peer),
+        }
+        self.publisher.changed(now, peer);
     }
 
     /// Shares the rows that changed, and acknowledges the batches that did it as soon as a sibling holds them.

@@ -74,6 +74,32 @@ fn a_subscriber_that_does_not_answer_is_told_of_and_told_more_when_it_does() {
 }
 
 #[test]
+fn no_subscriber_is_lost_by_a_stop_of_our_own() {
+    check(
+        "
+        0.0 < open #1 a > a came > accept #1 0
+        0.0 < open #2 w > w came > accept #2 0
+        0.0 < open #3 v > v came > accept #3 0
+        0.1 < sub #2 a > subscribed #2 a 1.0 - live 100ms
+        0.2 < sub #3 a > subscribed #3 a 1.0 - live 200ms
+        0.5 < report #1 1 busy@1 > ack #1 1 > notify #3 1 a 1.1 busy@1 live 0ms > notify #2 1 a 1.1 busy@1 live 0ms
+        0.6 < lost #3
+        60.0 << heard #2 > notice stalled 1
+        60.1 < told #2 a 1 > told in 59600ms
+        61.0 < heard #1
+        61.1 < heard #2
+        62.5 < heard #1
+        62.6 < heard #2
+        64.0 < heard #1
+        64.1 < heard #2
+        64.5 > v gone
+        65.0 > notice subscriber_lost 1
+        65.1 ? notifies > 1 subscriptions sent 2 acked 1 lost 1
+        ",
+    );
+}
+
+#[test]
 fn a_subscriber_that_comes_again_subscribes_again_and_one_that_does_not_is_lost() {
     check(
         "
@@ -111,10 +137,55 @@ fn what_was_under_way_of_a_peer_that_is_forgotten_holds_nothing_up() {
         0.6 < lost #2
         0.7 < forget a force > a forgotten > close #1 rejected > forgot a Done
         0.8 < open #3 w > accept #3 0
-        0.9 < sub #3 a > subscribed #3 nothing
-        1.0 < open #4 a e2 > a came > accept #4 0 > notify #3 2 a 2.0 - live 0ms
-        1.1 < told #3 a 2 > told in 100ms
-        1.2 ? notifies > 1 subscriptions sent 2 acked 1 lost 1
+        0.9 < sub #3 a > subscribed #3 nothing > notify #3 1 a 1.1 busy@1 gone 400ms
+        1.0 < told #3 a 1 > told in 500ms
+        1.1 < open #4 a e2 > a came > accept #4 0 > notify #3 3 a 2.0 - live 0ms
+        1.2 < told #3 a 3 > told in 100ms
+        1.3 ? notifies > 1 subscriptions sent 2 acked 2 lost 0
+        ",
+    );
+}
+
+#[test]
+fn who_was_not_told_that_a_peer_is_gone_before_it_is_forgotten_is_told_so_after() {
+    check(
+        "
+        0.0 < open #1 a > a came > accept #1 0
+        0.0 < open #2 w > w came > accept #2 0
+        0.1 < sub #2 a > subscribed #2 a 1.0 - live 100ms
+        0.5 < report #1 1 busy@1 > ack #1 1 > notify #2 1 a 1.1 busy@1 live 0ms
+        1.5 < heard #2
+        3.0 < heard #2
+        4.5 < heard #2
+        5.0 > a gone
+        5.5 > notice subscriber_lost 1
+        6.0 < forget a > a forgotten > close #1 rejected > forgot a Done
+        6.1 < open #3 v > v came > accept #3 0
+        6.2 < sub #3 a > subscribed #3 nothing
+        6.3 < told #2 a 1 > told in 5800ms > notify #2 3 a 1.1 busy@1 gone 5800ms
+        6.4 < told #2 a 3 > told in 1400ms
+        6.5 ? notifies > 2 subscriptions sent 2 acked 2 lost 0
+        ",
+    );
+}
+
+#[test]
+fn a_peer_that_is_forgotten_while_it_is_here_is_told_gone_until_it_is_back() {
+    check(
+        "
+        0.0 < open #1 a > a came > accept #1 0
+        0.0 < open #2 w > w came > accept #2 0
+        0.1 < sub #2 a > subscribed #2 a 1.0 - live 100ms
+        0.5 < forget a force > a forgotten > close #1 rejected > forgot a Done > notify #2 1 a 1.0 - gone 500ms
+        0.6 < told #2 a 1 > told in 100ms
+        0.7 < open #3 a > a came > accept #3 0 > notify #2 2 a 1.0 - live 0ms
+        0.8 < told #2 a 2 > told in 100ms
+        0.9 < bye #3 > a left > notify #2 3 a 1.0 - left 0ms
+        1.0 < forget a > a forgotten > close #3 rejected > forgot a Done
+        1.1 < told #2 a 3 > told in 200ms
+        1.2 < unsub #2 a
+        1.3 < sub #2 a > subscribed #2 nothing
+        1.4 ? notifies > 1 subscriptions sent 3 acked 3 lost 0
         ",
     );
 }
