@@ -63,6 +63,7 @@ fn what_never_happened_shows_0_and_what_was_not_measured_nothing() {
         ("pams_agent_late_seconds_count", 1),
         ("pams_agent_records_dropped_total", 4),
         ("pams_agent_task_panics_total", 1),
+        ("pams_agent_home_moves_total", 6),
         ("pams_agent_buddies", 5),
     ] {
         assert_eq!(scraped.samples.iter().filter(|s| s.name == name).count(), series, "{name}");
