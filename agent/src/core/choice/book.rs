@@ -78,11 +78,11 @@ impl Book {
     /// All servers, as the home knows them.
     pub fn list(&mut self, servers: Vec<Server>) {
         self.servers.values_mut().for_each(|mark| (mark.listed, mark.load) = (false, None));
-        for Server { member, load } in servers.into_iter().filter(|s| !s.member.addresses.is_empty()).take(SERVERS_MAX) {
+        for Server { member, load } in servers.into_iter().filter(|s| !s.member.addresses.is_empty()).take(SERVERS_MAX)
+        {
             let old = self.servers.get(&member.id);
             let (rtt, at) = old.map_or((None, None), |m| (m.rtt, m.at));
-            let mark =
-                Mark { name: member.name, addresses: member.addresses, load: Some(load), listed: true, rtt, at };
+            let mark = Mark { name: member.name, addresses: member.addresses, load: Some(load), listed: true, rtt, at };
             self.servers.insert(member.id, mark);
         }
         while self.servers.len() > SERVERS_MAX {

@@ -68,14 +68,8 @@ pub enum Because {
 }
 
 impl Because {
-    pub const ALL: [Because; 6] = [
-        Because::Start,
-        Because::Lost,
-        Because::Silent,
-        Because::Told,
-        Because::Nearer,
-        Because::LessLoaded,
-    ];
+    pub const ALL: [Because; 6] =
+        [Because::Start, Because::Lost, Because::Silent, Because::Told, Because::Nearer, Because::LessLoaded];
 
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -219,12 +219,12 @@ fn a_server_that_is_nearer_again_and_again_becomes_the_home() {
 #[test]
 fn a_home_is_left_by_a_clear_margin_only() {
     for (home, other, loads, expected) in [
-        (80, 57, (0, 0), None),                       // not by three tenths
-        (20, 11, (0, 0), None),                       // not by 10 ms
-        (80, 40, (0, 601), None),                     // there is no room
+        (80, 57, (0, 0), None),   // not by three tenths
+        (20, 11, (0, 0), None),   // not by 10 ms
+        (80, 40, (0, 601), None), // there is no room
         (80, 40, (0, 600), Some(Because::Nearer)),
-        (10, 30, (899, 0), None),                     // it is not full yet
-        (10, 30, (900, 601), None),                   // nor is the other one empty
+        (10, 30, (899, 0), None),   // it is not full yet
+        (10, 30, (900, 601), None), // nor is the other one empty
         (10, 30, (900, 600), Some(Because::LessLoaded)),
     ] {
         let mut choice = at_home(&[(1, loads.0), (2, loads.1)]);

@@ -18,7 +18,8 @@ fn the_next_home_is_attached_to_anew_and_given_what_was_not_acknowledged() {
     // The first one was applied and its acknowledgement lost.
     down(2_000.0, &mut run);
     let out = run.home_up_at(2_100.0, OTHER, 1, Because::Silent);
-    let expected = "greet 2 > home_up > home_moved > pams.report good > pams.report aborted cancelled > report 2 > report 3";
+    let expected =
+        "greet 2 > home_up > home_moved > pams.report good > pams.report aborted cancelled > report 2 > report 3";
     assert_eq!(out, expected);
     let of_reports: Vec<_> = run.records.iter().filter(|r| r.kind == Kind::Report).collect();
     assert!(of_reports.iter().all(|r| r.target == S.0), "both were for the first home");

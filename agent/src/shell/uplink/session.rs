@@ -77,11 +77,7 @@ impl Uplink {
     }
 
     /// Hello and its answer: the stream that it came on, which the reports will use, and what the home can do.
-    async fn greet(
-        &mut self,
-        call: &Call,
-        connection: &Connection,
-    ) -> Result<((SendStream, RecvStream), u64), End> {
+    async fn greet(&mut self, call: &Call, connection: &Connection) -> Result<((SendStream, RecvStream), u64), End> {
         let Some(server) = server_of(connection) else {
             return Err(lost(Reason::Certificate, "what answers there is not a pams-server of this trust domain"));
         };

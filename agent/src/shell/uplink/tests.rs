@@ -44,8 +44,7 @@ async fn a_home_that_is_lost_answers_what_it_was_asked() {
         }
         theirs.finish().unwrap();
     };
-    let (end, ()) =
-        soon(async { tokio::join!(uplink.session_on(&connection, (send, receive), 0), lose) }).await;
+    let (end, ()) = soon(async { tokio::join!(uplink.session_on(&connection, (send, receive), 0), lose) }).await;
     assert!(matches!(end, End::Lost(_)));
     let mut resolved = Vec::new();
     for _ in peers {

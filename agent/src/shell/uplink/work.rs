@@ -151,7 +151,8 @@ impl Uplink {
                     for call in servers {
                         let Place::Server(server) = call.place else { continue };
                         let dialler = self.dialler.clone();
-                        let measure = async move { Called::Measured { server, rtt: dialler.measure(&call, server).await } };
+                        let measure =
+                            async move { Called::Measured { server, rtt: dialler.measure(&call, server).await } };
                         calls.tasks.spawn(measure);
                     }
                 }
@@ -180,7 +181,8 @@ impl Uplink {
         };
         let failed = match answered {
             Ok(connection) if server_of(&connection) != server_of(home) => {
-                let text = format!("this agent goes to the home at {}: {}", call.names.join(", "), call.because.as_str());
+                let text =
+                    format!("this agent goes to the home at {}: {}", call.names.join(", "), call.because.as_str());
                 return Err(End::Moved(Box::new((call, connection)), Why::new(Reason::Cancelled, text)));
             }
             Ok(_) => "the call leads back to the present home".to_owned(),
