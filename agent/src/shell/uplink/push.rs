@@ -60,7 +60,7 @@ impl Ears {
     /// Never ends if the loop is gone, whose end ends the uplink.
     async fn tell(&self, event: UplinkEvent) {
         if self.events.send(event).await.is_err() {
-            pending().await
+            pending::<()>().await;
         }
     }
 }
@@ -143,5 +143,5 @@ async fn answer(mut send: SendStream, mut waiting: mpsc::Receiver<Frame>) {
             return;
         }
     }
-    pending().await
+    pending::<()>().await;
 }

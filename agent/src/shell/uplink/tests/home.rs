@@ -31,7 +31,7 @@ const LOOPBACK: &str = "127.0.0.1:0";
 /// What a home has seen.
 #[derive(Debug)]
 pub enum Seen {
-    Hello(Hello),
+    Hello(Box<Hello>),
     Report(Report),
     Checked(Checked),
     Goodbye,
@@ -120,7 +120,7 @@ impl Home {
     pub async fn hello(&mut self) -> Hello {
         loop {
             if let Seen::Hello(hello) = self.seen.recv().await.expect("it runs") {
-                return hello;
+                return *hello;
             }
         }
     }
@@ -162,7 +162,7 @@ impl Manner {
         let (mut push, mut answers) = connection.open_bi().await.ok()?;
         quic::write_frame(&mut push, &Frame::Roster(Default::default())).await.ok()?;
         *self.push.lock().await = Some(push);
-        self.tell.send(Seen::Hello(hello)).ok()?;
+        self.tell.send(Seen::Hello(Box::new(hello))).ok()?;
         let of_answers = self.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
