@@ -9,6 +9,7 @@ use pams_shared::{
 
 use crate::core::{
     BuddyView, HomeView, LedgerView, LegView, Origin, SubscriberView, SubscriptionView, Teller, Told, View,
+    choice::Because,
 };
 
 pub const ME: PeerId = PeerId::from_bytes([0xa1; 16]);
@@ -156,6 +157,8 @@ pub fn view() -> View {
             observed: Some("198.51.100.7:7421".into()),
             clock_offset_ms: Some(12),
             attach: 1,
+            because: Some(Because::Silent),
+            servers: 3,
             backlog: 5,
             unacked: 1,
             ..HomeView::default()

@@ -182,6 +182,11 @@ impl<T> Pool<T> {
     /// Ends the next transaction whose deadline has passed: `no_answer` if it was sent, else `not_sent`. Call until `None`.
     pub fn expire(&mut self, now: Moment) -> Option<(Record, T)> {
         let correlator = self.due(now)?;
+        self.cut_short(correlator)
+    }
+
+    /// Ends this one as [`expire`](Self::expire) does, though its deadline may not have passed.
+    pub fn cut_short(&mut self, correlator: Correlator) -> Option<(Record, T)> {
         let left = self.slots.get(&correlator).is_some_and(|s| s.left);
         self.fail(correlator, if left { Reason::NoAnswer } else { Reason::NotSent })
     }
@@ -214,6 +219,11 @@ impl<T> Pool<T> {
 
     pub fn context(&self, correlator: Correlator) -> Option<&T> {
         self.slots.get(&correlator).map(|s| &s.context)
+    }
+
+    /// Who is to answer it; `None`: not in flight.
+    pub fn target(&self, correlator: Correlator) -> Option<Uuid> {
+        self.slots.get(&correlator).map(|s| s.target)
     }
 
     pub fn in_flight(&self) -> usize {

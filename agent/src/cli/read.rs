@@ -60,6 +60,11 @@ pub struct Home {
     pub trying: Option<Trying>,
     pub observed: Option<String>,
     pub clock_offset_ms: Option<i64>,
+    /// Absent in answers of agents that know one home at a time, as is the next.
+    #[serde(default)]
+    pub because: Option<String>,
+    #[serde(default)]
+    pub servers: u64,
     pub backlog: u64,
     pub shed: u64,
 }

@@ -29,6 +29,7 @@ pub fn status(s: &Status, colour: bool) -> String {
         ("Buddies", tally(&s.buddies)),
         ("Connections", s.connections.to_string()),
     ];
+    rows.splice(2..2, servers(&s.home).map(|told| ("Servers", told)));
     rows.extend((!s.addresses.is_empty()).then(|| ("Addresses", addresses(s))));
     rows.extend(s.csv.as_ref().map(|csv| ("CSV files", csv_files(csv))));
     rows.extend(s.slept.as_ref().map(|slept| ("Slept", slept_for(slept))));
@@ -247,6 +248,21 @@ fn home(h: &Home) -> String {
         text += &format!("; its clock is {:.1} s {side} ours", ms.unsigned_abs() as f64 / 1e3);
     }
     text
+}
+
+/// How many servers are known, and why this one is the home; nothing where there was no choice.
+fn servers(h: &Home) -> Option<String> {
+    let because = h.because.as_deref().filter(|because| h.servers > 1 || *because != "start")?;
+    let why = match because {
+        "start" => "the home was chosen at the start".to_owned(),
+        "lost" => "the home was chosen as the one before was lost".to_owned(),
+        "silent" => "the home was chosen as the one before fell silent".to_owned(),
+        "told" => "the home was chosen as the one before sent us away".to_owned(),
+        "nearer" => "the home was chosen as it is nearer".to_owned(),
+        "less_loaded" => "the home was chosen as the one before was full".to_owned(),
+        other => format!("the home was chosen: {}", words(other)),
+    };
+    Some(format!("{} known; {why}", h.servers))
 }
 
 /// What was tried, what the name stands for, what TCP says, and when it goes on.

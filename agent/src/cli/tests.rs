@@ -43,6 +43,7 @@ alpha is a1a1a1a1-a1a1-a1a1-a1a1-a1a1a1a1a1a1, pams-agent 0.1.0, epoch 3, up 0s
 
 Presence     away (lunch), since 2023-11-14T22:13:20Z
 Home         connected with 51515151-5151-5151-5151-515151515151, which sees this agent at 198.51.100.7:7421
+Servers      3 known; the home was chosen as the one before fell silent
 Reports      5 records wait for the home, 0 were dropped
 Buddies      4: 1 live, 1 gone, 1 left, 1 not judged yet
 Connections  1

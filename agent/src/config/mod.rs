@@ -76,7 +76,8 @@ pams_shared::config! {
         /// The control socket that `pams-agent status` and its like talk to (mode 0660). Default for root:
         /// /run/pams/agent.sock; for others: pams/agent.sock in $XDG_RUNTIME_DIR, else agent.sock in data_dir.
         socket: Option<PathBuf> = None => PathBuf::from("/run/pams/agent.sock"),
-        /// Servers to report to, as host:port, beside those that the join token named; the first that answers is home.
+        /// Servers to report to, as host:port, beside those that the join token named; the first that answers is home. It
+        /// tells of all others, which are kept in data_dir: none of these need be there at a later start.
         homes: Vec<Address> = Vec::new(),
         /// Addresses, ip:port, at which others can reach this peer. Default: found out from the interfaces and the home.
         advertise: Vec<SocketAddr> = Vec::new(),
@@ -147,7 +148,7 @@ impl Config {
 
     /// What this agent says that it can. How much of it it takes is in the profile, which another configuration may change.
     pub const fn capabilities() -> u64 {
-        capability::SUBSCRIPTIONS | capability::ROSTERS
+        capability::SUBSCRIPTIONS | capability::ROSTERS | capability::SERVERS | capability::CHECKS
     }
 
     /// Where the control socket is.
@@ -264,11 +265,11 @@ mod tests {
         assert_eq!((core.watcher.patience, core.backlog_max), (Duration::from_secs(2), 300));
         assert_eq!((core.profile.name.as_str(), core.profile.addresses.as_slice()), ("alpha", &found[..ADDRESSES_MAX]));
         assert_eq!(core.buddies[0].addresses, ["beta.example.org:7421"]);
-        let both = capability::SUBSCRIPTIONS | capability::ROSTERS;
-        assert_eq!((core.profile.capabilities, core.profile.roster_max), (both, 256));
+        let all = Config::capabilities();
+        assert_eq!((core.profile.capabilities, core.profile.roster_max), (all, 256));
         config.limits.roster = 0;
         let core = config.core(Presence::default(), &found);
-        assert_eq!((core.profile.capabilities, core.profile.roster_max), (both, 0), "it could take one by a reload");
+        assert_eq!((core.profile.capabilities, core.profile.roster_max), (all, 0), "it could take one by a reload");
         assert_eq!(core.subscribe, [core.buddies[0].peer]);
 
         config.advertise = vec!["192.0.2.1:99".parse().unwrap()];

@@ -162,6 +162,11 @@ impl Batcher {
         self.unacked.iter().find(|b| b.number == number)?.correlator
     }
 
+    /// The transactions of all that are not acknowledged.
+    pub fn correlators(&self) -> Vec<Correlator> {
+        self.unacked.iter().filter_map(|b| b.correlator).collect()
+    }
+
     pub fn timed_by(&mut self, number: u64, correlator: Option<Correlator>) {
         if let Some(batch) = self.unacked.iter_mut().find(|b| b.number == number) {
             batch.correlator = correlator;

@@ -6,11 +6,11 @@ use pams_shared::{
     frame::{Report, Roster, Rostered, View as WireView},
     id::{Correlator, PeerId, ServerId},
     moment::Moment,
-    record::{Kind, Why},
+    record::{Kind, Reason, Why},
     transaction::{Answer, Closed},
 };
 
-use super::{Agent, HomeInput, Notice, Output, Purpose, Trying, roster::Word};
+use super::{Agent, HomeInput, Notice, Output, Purpose, Trying, choice::Because, roster::Word};
 
 /// How long a report waits for its acknowledgement.
 const REPORT_PATIENCE: Duration = Duration::from_secs(10);
@@ -18,6 +18,10 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Home {
     pub server: Option<ServerId>,
+    /// The last one that took us, and why it was chosen.
+    pub taken: Option<(ServerId, Because)>,
+    /// Servers that are known.
+    pub servers: usize,
     pub connected: bool,
     pub attach: u64,
     pub why: Option<Why>,
@@ -36,7 +40,7 @@ impl Agent {
                 }
                 self.out.push_back(Output::Greet { attach: self.home.attach, profile: self.profile.clone() });
             }
-            HomeInput::Up { terms, observed, clock_offset_ms } => {
+            HomeInput::Up { terms, observed, clock_offset_ms, because } => {
                 self.home.connected = true;
                 self.home.why = None;
                 self.home.trying = None;
@@ -45,6 +49,11 @@ impl Agent {
                 let Some(server) = self.home.server else { return };
                 self.tell_clock(now, server.0, clock_offset_ms);
                 self.notice(Notice::HomeUp { server });
+                let moved = self.home.taken.is_none_or(|(before, _)| before != server);
+                if moved {
+                    self.home.taken = Some((server, because));
+                    self.notice(Notice::HomeMoved { server, because });
+                }
                 self.subscriber.home_up();
                 // This home may know nothing of us: tell it what is, not only what changes.
                 self.batcher.change(self.presentity.presence().clone());
@@ -52,6 +61,9 @@ impl Agent {
                 buddies.into_iter().for_each(|p| self.batcher.view(p));
                 let ended = self.batcher.attach(now, terms.applied_batch, Duration::from_millis(terms.pace_ms.max(1)));
                 self.reported(now, ended);
+                if moved {
+                    self.give_up_reports(now);
+                }
             }
             HomeInput::Down { why } => {
                 let was = std::mem::replace(&mut self.home.connected, false);
@@ -78,6 +90,8 @@ impl Agent {
                 self.reported(now, ended);
             }
             HomeInput::Roster(roster) => self.take_roster(now, roster),
+            HomeInput::Servers(servers) => self.home.servers = servers,
+            HomeInput::Check { question, check, came } => self.asked_to_check(now, question, check, came),
         }
     }
 
@@ -101,13 +115,20 @@ impl Agent {
         }
     }
 
-    /// The transactions of acknowledged batches end.
+    /// The transactions of acknowledged batches end. A batch may be acknowledged by another server than took it.
     fn reported(&mut self, now: Moment, ended: Vec<Correlator>) {
-        let Some(server) = self.home.server else { return };
         for correlator in ended {
-            if let Closed::Good(record, purpose) = self.pool.close(now, correlator, server.0, Answer::default()) {
+            let Some(server) = self.pool.target(correlator) else { continue };
+            if let Closed::Good(record, purpose) = self.pool.close(now, correlator, server, Answer::default()) {
                 self.ended(now, *record, purpose);
             }
+        }
+    }
+
+    /// What the home before has not acknowledged goes to this one, each batch with a transaction of its own.
+    fn give_up_reports(&mut self, now: Moment) {
+        for correlator in self.batcher.correlators() {
+            self.fail(now, correlator, Reason::Cancelled);
         }
     }
 

@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, time::Duration};
 
 use pams_shared::{
-    frame::{News, Notify, NotifyAck, Ping, Pong, Profile, Report, ReportAck, Roster, SubscribeAck, Terms},
+    frame::{
+        Check, Checked, News, Notify, NotifyAck, Ping, Pong, Profile, Report, ReportAck, Roster, SubscribeAck, Terms,
+    },
     id::{Correlator, PeerId, ServerId},
     moment::Moment,
     presence::{Ask, Path},
@@ -12,7 +14,7 @@ use pams_shared::{
 };
 use serde::Serialize;
 
-use super::AgentConfig;
+use super::{AgentConfig, choice::Because};
 
 use super::subscribe::Told;
 
@@ -147,6 +149,8 @@ pub enum HomeInput {
         terms: Terms,
         observed: Option<String>,
         clock_offset_ms: i64,
+        /// Why this server, if it was not our home before.
+        because: Because,
     },
     Down {
         why: Why,
@@ -160,6 +164,14 @@ pub enum HomeInput {
     Acked(ReportAck),
     /// All whom the home wants us to watch.
     Roster(Roster),
+    /// So many servers are known now, the home among them.
+    Servers(usize),
+    /// A question that came off its stream at `came`; answered by [`Output::Checked`] with the same number, by its deadline.
+    Check {
+        question: u64,
+        check: Check,
+        came: Moment,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -244,6 +256,11 @@ pub enum Output {
         token: u64,
         result: Result<Record, Why>,
     },
+    /// Answer the home's question, if its connection is still there.
+    Checked {
+        question: u64,
+        checked: Checked,
+    },
     /// To be kept over restarts.
     Published(Presence),
     /// All is reported that can be: say goodbye to the home and all peers, and end.
@@ -301,6 +318,11 @@ pub enum Notice {
     },
     HomeDown {
         why: Why,
+    },
+    /// Another server than before is our home, or the first one is.
+    HomeMoved {
+        server: ServerId,
+        because: Because,
     },
     /// The other clock is this much ahead of ours.
     ClockOffset {
@@ -377,6 +399,7 @@ impl Notice {
             Notice::DialFailed { .. } => "dial_failed",
             Notice::HomeUp { .. } => "home_up",
             Notice::HomeDown { .. } => "home_down",
+            Notice::HomeMoved { .. } => "home_moved",
             Notice::ClockOffset { .. } => "clock_offset",
             Notice::SubscriberCame { .. } => "subscriber_came",
             Notice::SubscriberLost { .. } => "subscriber_lost",
@@ -408,6 +431,7 @@ impl Notice {
         "dial_failed",
         "home_up",
         "home_down",
+        "home_moved",
         "clock_offset",
         "subscriber_came",
         "subscriber_lost",

@@ -4,6 +4,8 @@
 //! or the next input. No clock, no socket, no task, no randomness of its own: a run is a function of its seed and inputs.
 
 mod batcher;
+mod checks;
+pub mod choice;
 mod config;
 mod home;
 mod io;
@@ -30,6 +32,8 @@ use pams_shared::{
 };
 
 use batcher::Batcher;
+pub use checks::CHECKS_MAX;
+use checks::Checks;
 pub use config::{AgentConfig, BuddyConfig};
 use home::Home;
 pub use io::{Command, HomeInput, Input, LinkId, Notice, Output, Trying};
@@ -55,6 +59,7 @@ pub enum Due {
 enum Purpose {
     Poll { opened: Moment },
     Asked { token: u64 },
+    Check { question: u64 },
     Notify,
     Report,
 }
@@ -72,6 +77,7 @@ pub struct Agent {
     batcher: Batcher,
     profile: Profile,
     home: Home,
+    checks: Checks,
     publisher: Publisher,
     subscriber: Subscriber,
     /// The last good notify to each subscriber.
@@ -101,6 +107,7 @@ impl Agent {
             batcher: Batcher::new(config.backlog_max),
             profile: config.profile,
             home: Home::default(),
+            checks: Checks::default(),
             publisher: Publisher::new(publish::bounds()),
             subscriber: Subscriber::new(SUBSCRIPTIONS_MAX),
             notified: BTreeMap::new(),
@@ -170,6 +177,7 @@ impl Agent {
         [
             polls.map(|m| (m, Due::Ping)),
             self.pool.deadline().map(|m| (m, Due::Expire)),
+            self.checks_deadline().map(|m| (m, Due::Expire)),
             self.presentity.deadline().map(|m| (m, Due::Answer)),
             self.publisher.deadline().map(|m| (m, Due::Notify)),
             self.subscriber.deadline().map(|m| (m, Due::Subscribe)),
@@ -230,7 +238,7 @@ impl Agent {
         }
     }
 
-    /// Opens a ping and lets it leave, now or when there is a connection.
+    /// Opens a ping and lets it leave.
     fn ping(&mut self, now: Moment, peer: PeerId, purpose: Purpose) {
         let correlator = self.minter.correlator(now);
         let token = if let Purpose::Asked { token } = purpose { Some(token) } else { None };
@@ -242,6 +250,11 @@ impl Agent {
             }
             return;
         }
+        self.reach(now, peer, correlator);
+    }
+
+    /// Lets a ping that is open leave, now or when there is a connection.
+    fn reach(&mut self, now: Moment, peer: PeerId, correlator: Correlator) {
         match self.roster.reach(peer, correlator) {
             Some(Reach::Send) => self.out.push_back(Output::SendPing { peer, ping: Ping { correlator } }),
             Some(Reach::Dial(addresses)) => self.out.push_back(Output::Dial { peer, addresses }),
@@ -259,6 +272,7 @@ impl Agent {
             self.roster.release(PeerId(record.target), record.correlator);
             self.ended(now, record, purpose);
         }
+        self.end_checks(now);
         while let Some((peer, pong)) = self.presentity.due(now) {
             self.out.push_back(Output::SendPong { peer, pong });
         }
@@ -299,6 +313,7 @@ impl Agent {
                 };
                 self.out.push_back(Output::Pinged { token, result });
             }
+            Purpose::Check { question } => self.check_ended(question, &record),
             Purpose::Notify | Purpose::Report => {}
         }
         // A report about reports would cause the next one, for ever; their totals travel.

@@ -95,7 +95,8 @@ impl Agent {
         self.notice(Notice::DialFailed { peer, why: why.clone() });
         // Refusals are final. Otherwise whoever asks is told at once, and for polls the next dial may yet come in time.
         let (end, hold): (Vec<_>, Vec<_>) = held.into_iter().partition(|c| {
-            why.reason.outcome() == Outcome::Failed || matches!(self.pool.context(*c), Some(Purpose::Asked { .. }))
+            let asked = matches!(self.pool.context(*c), Some(Purpose::Asked { .. } | Purpose::Check { .. }));
+            asked || why.reason.outcome() == Outcome::Failed
         });
         self.roster.hold(peer, hold);
         let reason = if why.reason.outcome() == Outcome::Failed { why.reason } else { Reason::NotSent };

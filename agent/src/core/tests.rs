@@ -1,17 +1,19 @@
 //! Timelines in virtual time: inputs go in with `<`, what comes out is written with `>`.
 
+mod checks;
 mod crossings;
+mod moves;
 mod rosters;
 
 use pams_shared::{
-    frame::{Notify, Pong, Report, ReportAck, Terms},
+    frame::{Checked, Notify, Pong, Report, ReportAck, Terms},
     id::ServerId,
     presence::Ask,
     record::Stage,
     status::{Liveness, Status},
 };
 
-use super::*;
+use super::{choice::Because, *};
 
 mod subscriptions;
 mod upheaval;
@@ -34,6 +36,7 @@ struct Run {
     notifies: Vec<Notify>,
     asks: Vec<Ask>,
     told: Vec<Told>,
+    checked: Vec<Checked>,
 }
 
 impl Run {
@@ -47,6 +50,7 @@ impl Run {
             notifies: Vec::new(),
             asks: Vec::new(),
             told: Vec::new(),
+            checked: Vec::new(),
         }
     }
 
@@ -134,6 +138,11 @@ impl Run {
                 self.told.push(told);
                 text
             }
+            Output::Checked { question, checked } => {
+                let text = format!("checked {question} {}", checked.finding.outcome.as_str());
+                self.checked.push(checked);
+                text
+            }
             Output::Published(p) => format!("published {}", p.status.as_str()),
             Output::HangUp { .. } => "hang_up".into(),
             Output::Rejoin { .. } => "rejoin".into(),
@@ -154,9 +163,13 @@ impl Run {
     }
 
     fn home_up(&mut self, ms: f64, applied: u64) -> String {
+        self.home_up_at(ms, S, applied, Because::Start)
+    }
+
+    fn home_up_at(&mut self, ms: f64, server: ServerId, applied: u64, because: Because) -> String {
         let terms = Terms { pace_ms: 1_500, gone_after_ms: 4_500, applied_batch: applied };
-        let a = self.step(ms, Input::Home(HomeInput::Reached { server: S }));
-        let up = HomeInput::Up { terms, observed: None, clock_offset_ms: 0 };
+        let a = self.step(ms, Input::Home(HomeInput::Reached { server }));
+        let up = HomeInput::Up { terms, observed: None, clock_offset_ms: 0, because };
         format!("{a} > {}", self.step(ms, Input::Home(up)))
     }
 }
@@ -300,7 +313,7 @@ fn a_pong_that_a_goodbye_overtook_ends_its_ping_and_brings_nobody_back() {
 #[test]
 fn every_status_answers_and_a_change_reaches_the_home_at_once() {
     let mut run = Run::new(AgentConfig::default());
-    assert_eq!(run.home_up(10.0, 0), "greet 1 > home_up > report 1");
+    assert_eq!(run.home_up(10.0, 0), "greet 1 > home_up > home_moved > report 1");
     let publish = Command::Publish { status: Status::Offline, note: Some("night".into()) };
     assert_eq!(run.step(20.0, Input::Command(publish)), "published offline > report 2");
     assert_eq!(run.reports[1].changes[0].note.as_deref(), Some("night"));

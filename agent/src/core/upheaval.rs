@@ -167,7 +167,7 @@ impl Agent {
         self.out.push_back(Output::Rejoin { why: Why::new(Reason::Cancelled, text) });
     }
 
-    fn release(&mut self, record: &Record) {
+    pub(super) fn release(&mut self, record: &Record) {
         self.roster.release(PeerId(record.target), record.correlator);
     }
 }

@@ -12,7 +12,9 @@ use pams_shared::{
 use serde::Serialize;
 
 use super::{
-    Agent, Move, Sleep, Trying, missed_text,
+    Agent, Move, Sleep, Trying,
+    choice::Because,
+    missed_text,
     roster::{Link, Wanter},
 };
 
@@ -66,6 +68,11 @@ pub struct HomeView {
     pub clock_offset_ms: Option<i64>,
     /// Changes of home in this epoch.
     pub attach: u64,
+    /// Why the last server that took this agent was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<Because>,
+    /// Servers that can be home, as far as homes told of them.
+    pub servers: usize,
     /// Records not acknowledged yet.
     pub backlog: usize,
     /// Batches not acknowledged yet.
@@ -203,6 +210,8 @@ impl Agent {
                 observed: self.home.observed.clone(),
                 clock_offset_ms: self.home.clock_offset_ms,
                 attach: self.home.attach,
+                because: self.home.taken.map(|(_, because)| because),
+                servers: self.home.servers,
                 backlog: self.batcher.backlog(),
                 unacked: self.batcher.unacked(),
                 shed: self.batcher.shed(),

@@ -70,7 +70,9 @@ pams_shared::catalogue! {
     // Presence, and the home.
     STATUS = by(&["status"], "4", gauge("pams_agent_presence_status", "1 for the status that this peer publishes, else 0."));
     HOME_CONNECTED = gauge("pams_agent_home_connected", "1 while a home takes reports, else 0.");
-    HOME_CHANGES = counter("pams_agent_home_changes_total", "Times that another server became the home, the first one included.");
+    HOME_MOVES = held(by(&["because"], "6", counter("pams_agent_home_moves_total",
+        "Times that another server became the home, by why: start for the first one; lost or silent, the one before; told by it; \
+         nearer, less_loaded of our own will.")));
     HOME_CLOCK_OFFSET = seconds("pams_agent_home_clock_offset_seconds",
         "How far the home's wall clock was ahead of ours when it took this agent.");
     BACKLOG = gauge("pams_agent_backlog_records", "Records that the home has not acknowledged.");

@@ -22,12 +22,13 @@ use pams_shared::{
 
 pub use catalogue::CATALOGUE;
 use catalogue::{
-    DROPPED, LATE_SECONDS, NOTICES, PANICS, REASONS, REJECTED, SKIPPED, STAGE, SUBSCRIBERS_LOST, TOLD, TOTAL,
+    DROPPED, HOME_MOVES, LATE_SECONDS, NOTICES, PANICS, REASONS, REJECTED, SKIPPED, STAGE, SUBSCRIBERS_LOST, TOLD,
+    TOTAL,
 };
 
 use crate::{
     consumer::csv::Progress,
-    core::{Notice, View},
+    core::{Notice, View, choice::Because},
 };
 
 /// Labels of rejected frames beside [`FrameError::LABELS`]: well formed but out of place, a Hello that was refused, and whatever a newer part of the program calls it.
@@ -85,6 +86,7 @@ struct Held {
     told_most: Histogram,
     subscribers_lost: Counter,
     skipped: Counter,
+    home_moves: Counters,
     kinds: Vec<KindHeld>,
 }
 
@@ -140,6 +142,7 @@ impl Metrics {
             Notice::Late { total_ns, .. } => self.held.late.record(Duration::from_nanos(*total_ns)),
             Notice::SubscriberLost { .. } => self.held.subscribers_lost.increment(1),
             Notice::NotifyGap { skipped, .. } => self.held.skipped.increment(*skipped),
+            Notice::HomeMoved { because, .. } => self.held.home_moves.count(because.as_str()),
             Notice::FrameRejected { label, .. } => self.held.rejected.count(label),
             _ => {}
         }
@@ -194,6 +197,7 @@ impl Held {
             told_most: histogram(recorder, &TOLD, &["most"]),
             subscribers_lost: counter(recorder, &SUBSCRIBERS_LOST, &[]),
             skipped: counter(recorder, &SKIPPED, &[]),
+            home_moves: counters(&HOME_MOVES, &mut Because::ALL.iter().map(|b| b.as_str())),
             kinds: STAGES.iter().map(kind).collect(),
         }
     }

@@ -144,7 +144,6 @@ fn home(expo: &mut Expo, view: &View, extras: &Extras) {
     }
     let home = &view.home;
     expo.family(&c::HOME_CONNECTED).sample(&[], home.connected);
-    expo.family(&c::HOME_CHANGES).sample(&[], home.attach);
     let mut offset = expo.family(&c::HOME_CLOCK_OFFSET);
     if let Some(ms) = home.clock_offset_ms {
         offset.sample(&[], seconds(ms));

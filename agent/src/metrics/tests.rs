@@ -1,7 +1,7 @@
 use pams_shared::{
     catalogue::compare,
     expo::{Exposition, parse},
-    id::PeerId,
+    id::{PeerId, ServerId},
     status::Liveness,
 };
 
@@ -63,6 +63,7 @@ fn what_never_happened_shows_0_and_what_was_not_measured_nothing() {
         ("pams_agent_late_seconds_count", 1),
         ("pams_agent_records_dropped_total", 4),
         ("pams_agent_task_panics_total", 1),
+        ("pams_agent_home_moves_total", 6),
         ("pams_agent_buddies", 5),
     ] {
         assert_eq!(scraped.samples.iter().filter(|s| s.name == name).count(), series, "{name}");
@@ -89,6 +90,7 @@ fn records_and_notices_are_counted_and_timed() {
     metrics.notice(&Notice::SubscriberLost { peer: b });
     metrics.notice(&Notice::NotifyGap { peer: b, skipped: 4 });
     metrics.dropped("tap", 1);
+    metrics.notice(&Notice::HomeMoved { server: ServerId::from_bytes([1; 16]), because: Because::LessLoaded });
     metrics.panicked();
     metrics.upkeep();
     let s = scrape(&metrics, &sample::view());
@@ -106,6 +108,8 @@ fn records_and_notices_are_counted_and_timed() {
         ("frames_rejected_total", &[("reason", "other")], 1.0),
         ("records_dropped_total", &[("consumer", "tap")], 1.0),
         ("task_panics_total", &[], 1.0),
+        ("home_moves_total", &[("because", "less_loaded")], 1.0),
+        ("home_moves_total", &[("because", "start")], 0.0),
         ("told_seconds_sum", &[("bound", "least")], 0.005),
         ("told_seconds_sum", &[("bound", "most")], 0.048),
         ("subscribers_lost_total", &[], 1.0),

@@ -50,15 +50,28 @@ impl Cluster {
         Self { folder, authority }
     }
 
-    /// An agent that has joined.
-    pub fn side(&mut self, name: &str) -> Side {
+    /// Another server of the same root, with an id of its own.
+    pub fn server(&self, name: &str) -> Authority {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::copy(self.folder.path().join("server/root.pem"), folder.join("root.pem")).unwrap();
+        Authority::open(&folder, self.authority.domain(), now()).unwrap()
+    }
+
+    /// The identity of an agent that has joined, kept in the folder of this name.
+    pub fn join(&mut self, name: &str) -> AgentIdentity {
         let grant = Grant { role: Role::Agent, uses: Some(1), expires_at: now() + 86_400, note: String::new() };
         let (id, secret) = self.authority.tokens().create(&grant, now()).unwrap();
         let token = Token { pin: self.authority.pin().unwrap(), id, secret, addresses: vec![] };
         let mut identity = AgentIdentity::open(&self.folder.path().join(name)).unwrap();
         let join = identity.join_request(&token, name, now() * 1_000).unwrap();
         identity.join(&token, &self.authority.enrol(&join, now()).unwrap()).unwrap();
+        identity
+    }
 
+    /// An agent that has joined.
+    pub fn side(&mut self, name: &str) -> Side {
+        let identity = self.join(name);
         let (own, root) = (identity.own().unwrap(), identity.root().unwrap());
         let server = identity::agent_server_tls(own.clone(), root, identity::system_time()).unwrap();
         let server = quic::server_config(server.into(), quic::peer_transport()).unwrap();

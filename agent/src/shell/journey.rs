@@ -16,7 +16,7 @@ use crate::core::Trying;
 
 /// How long the name's lookup, and TCP's answer, are waited for; both beside the pause between two tries.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// TCP is asked at the second try of one search, and then this seldom.
+/// TCP is asked at the second look of one search, and then this seldom.
 const TCP_EVERY: u32 = 16;
 
 /// One search for a home.
@@ -24,20 +24,28 @@ const TCP_EVERY: u32 = 16;
 pub struct Journey {
     tries: u32,
     since_ms: Option<u64>,
+    /// How often it was looked into.
+    looks: u32,
     tcp: Option<(SocketAddr, String)>,
 }
 
 impl Journey {
-    /// A try came to nothing; the next one is at `next`.
-    pub async fn tried(&mut self, home: &str, why: &Why, next: Moment) -> Trying {
+    /// A try came to nothing.
+    pub fn missed(&mut self) {
         self.tries = self.tries.saturating_add(1);
+        self.since_ms.get_or_insert_with(|| Clock.now().wall_ms());
+    }
+
+    /// All tries up to that of `home` came to nothing; the next one is at `next`.
+    pub async fn tried(&mut self, home: &str, why: &Why, next: Moment) -> Trying {
+        self.looks = self.looks.saturating_add(1);
         let since_ms = *self.since_ms.get_or_insert_with(|| Clock.now().wall_ms());
         let resolved = timeout(PATIENCE, quic::resolve(home)).await;
         let resolved = resolved.ok().and_then(Result::ok).unwrap_or_default();
         if why.reason != Reason::NoAnswer {
             self.tcp = None; // something spoke
         } else if let Some(at) = resolved.first()
-            && (self.tries % TCP_EVERY == 2 || self.tcp.as_ref().is_some_and(|(asked, _)| asked != at))
+            && (self.looks % TCP_EVERY == 2 || self.tcp.as_ref().is_some_and(|(asked, _)| asked != at))
         {
             self.tcp = Some((*at, tcp(*at).await));
         }
@@ -77,8 +85,10 @@ mod tests {
         let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (mut journey, next) = (Journey::default(), Clock.now() + PATIENCE);
         let silence = Why::new(Reason::NoAnswer, "no answer");
+        journey.missed();
         let first = journey.tried(&dead.to_string(), &silence, next).await;
         assert_eq!((first.tries, &first.resolved[..], first.tcp), (1, &[dead][..], None));
+        journey.missed();
         let second = journey.tried(&dead.to_string(), &silence, next).await;
         let tcp = second.tcp.unwrap();
         assert!(tcp.contains("the host is up") && tcp.contains(&format!("UDP {} is open", dead.port())), "{tcp}");

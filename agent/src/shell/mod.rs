@@ -29,7 +29,7 @@ use std::{
 
 use pams_shared::{
     clock::Clock,
-    frame::{Entry, NotifyAck, SubscribeAck, close},
+    frame::{Entry, Frame, NotifyAck, SubscribeAck, close},
     id::Order,
     moment::Moment,
     presence::{Ask, Path},
@@ -89,6 +89,8 @@ struct Shell {
     moves: mpsc::Receiver<interfaces::Moved>,
     place: Place,
     asked: HashMap<u64, oneshot::Sender<Result<Record, Why>>>,
+    /// Where the answers to the home's checks go.
+    checks: HashMap<u64, mpsc::OwnedPermit<Frame>>,
     /// Who waits for the answer to the input at hand; the core gives it in the same drain.
     asker: Option<Asker>,
     listeners: Listeners,
@@ -235,12 +237,24 @@ impl Shell {
     fn uplink_event(&mut self, event: UplinkEvent) {
         let input = match event {
             UplinkEvent::Reached { server } => HomeInput::Reached { server },
-            UplinkEvent::Up { terms, observed, clock_offset_ms } => HomeInput::Up { terms, observed, clock_offset_ms },
+            UplinkEvent::Up { terms, observed, clock_offset_ms, because } => {
+                HomeInput::Up { terms, observed, clock_offset_ms, because }
+            }
             UplinkEvent::Down { why } => HomeInput::Down { why },
             UplinkEvent::Trying(trying) => HomeInput::Trying(trying),
             UplinkEvent::Written { batch } => HomeInput::Written { batch },
             UplinkEvent::Acked(ack) => HomeInput::Acked(ack),
             UplinkEvent::Roster(roster) => HomeInput::Roster(roster),
+            UplinkEvent::Servers(servers) => {
+                let known = servers.servers.len();
+                self.keep.servers(servers);
+                HomeInput::Servers(known)
+            }
+            UplinkEvent::Check { check, came, answer } => {
+                self.token += 1;
+                self.checks.insert(self.token, answer);
+                HomeInput::Check { question: self.token, check, came }
+            }
             UplinkEvent::Subscribed { ask, answer } => return self.handle(Input::Subscribed { ask, answer }),
             UplinkEvent::Notify { notify, arrived, answer } => {
                 return self.answer(Input::Notify { from: None, notify, arrived }, Asker::Notify(answer));
@@ -326,6 +340,11 @@ impl Shell {
                 Output::Pinged { token, result } => {
                     if let Some(answer) = self.asked.remove(&token) {
                         let _ = answer.send(result);
+                    }
+                }
+                Output::Checked { question, checked } => {
+                    if let Some(answer) = self.checks.remove(&question) {
+                        answer.send(Frame::Checked(checked));
                     }
                 }
                 Output::Published(presence) => self.keep.presence(presence),

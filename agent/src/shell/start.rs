@@ -13,7 +13,7 @@ use pams_shared::{
     clock::Clock,
     config::Changes,
     control,
-    id::{Minter, PeerId},
+    id::PeerId,
     identity::{self, AgentIdentity},
     logs,
     pulse::Pulse,
@@ -40,7 +40,7 @@ use super::{
     link::{Links, Me},
     local::{BOUNDS, Local},
     reload::Reloading,
-    uplink::{self, Uplink},
+    uplink::{self, Side, Uplink},
 };
 use crate::{
     config::{Config, Http, SOFTWARE},
@@ -48,7 +48,7 @@ use crate::{
         Consumers,
         csv::{Csv, Observer},
     },
-    core::Agent,
+    core::{Agent, choice::Servers},
     metrics::{Extras, Metrics},
 };
 
@@ -186,7 +186,12 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let to_home = quic::client_config(client, quic::home_transport())?;
 
     let token_homes: Vec<String> = identity.homes().iter().map(ToString::to_string).collect();
-    let homes = homes(&config, &token_homes)?;
+    let kept = {
+        let dir = config.data_dir.clone();
+        tokio::task::spawn_blocking(move || keep::servers(&dir)).await?
+    };
+    let homes = homes(&config, &token_homes, &kept)?;
+    let ways = ways(&homes, &kept);
     let (peer, epoch) = (identity.peer_id(), identity.epoch());
     let me = Arc::new(Me {
         peer,
@@ -218,8 +223,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let (stopped, stop) = watch::channel(false);
     let http = listen(&config, local, &metrics, &stop, &mut tasks).await?;
 
-    let found = own_addresses(bound, &homes).await;
-    let mut presence = keep::restore(&config.data_dir);
+    let found = own_addresses(bound, &ways).await;
+    let mut presence = keep::presence(&config.data_dir);
     if presence.version == 0 {
         presence.since_ms = started_ms; // never published: online since now
     }
@@ -231,18 +236,9 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let (uplink_requests, uplink_inbox) = mpsc::channel(uplink::REQUESTS_MAX);
     let (uplink_tell, uplink_events) = mpsc::channel(uplink::EVENTS_MAX);
     let loop_gone = uplink_tell.clone();
-    let uplink = Uplink {
-        me,
-        endpoint: endpoint.clone(),
-        socket: udp.clone(),
-        client: to_home,
-        credentials,
-        homes: homes.clone(),
-        events: uplink_tell,
-        requests: uplink_inbox,
-        minter: Minter::new(identity::seed()?),
-        met: false,
-    };
+    let side = Side { me, endpoint: endpoint.clone(), socket: udp.clone(), client: to_home, credentials };
+    let seeds = [identity::seed()?, identity::seed()?];
+    let uplink = Uplink::new(side, homes.clone(), kept, seeds, uplink_tell, uplink_inbox);
     tasks.spawn(async move {
         tokio::select! {
             () = uplink.run() => {}
@@ -253,7 +249,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     tasks.spawn(accept(endpoint.clone(), call));
     let (move_tell, moves) = mpsc::channel(1);
     let interfaces = options.interfaces.unwrap_or_else(|| Arc::new(interfaces::addresses));
-    tasks.spawn(interfaces::watch(interfaces, bound, homes.clone(), move_tell));
+    tasks.spawn(interfaces::watch(interfaces, bound, ways, move_tell));
     let keep = Keep::start(&config.data_dir, &mut tasks);
     let shell = Shell {
         core,
@@ -273,6 +269,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
         moves,
         place: Place { homes, token_homes, found, advertised: !config.advertise.is_empty() },
         asked: Default::default(),
+        checks: Default::default(),
         asker: None,
         listeners: Default::default(),
         token: 0,
@@ -308,20 +305,26 @@ async fn accept(endpoint: quinn::Endpoint, calls: mpsc::Sender<quinn::Incoming>)
     }
 }
 
-/// The servers to try: those of the configuration, then those that the token named.
-pub(super) fn homes(config: &Config, token_homes: &[String]) -> anyhow::Result<Vec<String>> {
+/// The homes to try beside the servers of the last run: those of the configuration, then those that the token named.
+pub(super) fn homes(config: &Config, token_homes: &[String], kept: &Servers) -> anyhow::Result<Vec<String>> {
     let mut homes: Vec<String> = config.homes.iter().map(ToString::to_string).collect();
     for home in token_homes {
         if !homes.contains(home) {
             homes.push(home.clone());
         }
     }
-    if homes.is_empty() {
+    if homes.is_empty() && kept.servers.is_empty() {
         bail!(
             "no home is known: name one by `homes` in the configuration, or join again with a token that names addresses"
         );
     }
     Ok(homes)
+}
+
+/// All that leads to a server, to find out which way goes there.
+fn ways(homes: &[String], kept: &Servers) -> Vec<String> {
+    let known = kept.servers.iter().flat_map(|server| server.addresses.iter().map(ToString::to_string));
+    homes.iter().cloned().chain(known).collect()
 }
 
 /// The control socket and, unless it is off, the listener of the metrics; its address.

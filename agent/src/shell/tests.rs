@@ -129,6 +129,7 @@ fn shell(
         consumers: Consumers::new(metrics, None, None),
         keep: keep::Keep::start(cluster.folder.path(), tasks),
         asked: HashMap::new(),
+        checks: HashMap::new(),
         asker: None,
         listeners: Listeners::default(),
         token: 0,

@@ -1,6 +1,6 @@
 //! What of an agent's life the log tells, and how loudly.
 
-use pams_shared::id::PeerId;
+use pams_shared::{id::PeerId, record::Reason};
 use tracing::{debug, info, warn};
 
 use crate::core::Notice;
@@ -12,6 +12,9 @@ pub(super) fn log(notice: &Notice) {
         Notice::Liveness { peer, to, .. } => info!(%peer, liveness = to.as_str(), "buddy"),
         Notice::Status { peer, to, .. } => info!(%peer, status = to.as_str(), "buddy"),
         Notice::HomeUp { server } => info!(%server, "home connected"),
+        Notice::HomeMoved { server, because } => info!(%server, because = because.as_str(), "another home"),
+        // We leave it ourselves, for a reason that is told.
+        Notice::HomeDown { why } if why.reason == Reason::Cancelled => info!(why = why.text, "home left"),
         Notice::HomeDown { why } => warn!(reason = why.reason.as_str(), why = why.text, "no home"),
         Notice::Shed { records } => warn!(records, "backlog full: oldest records dropped"),
         Notice::ClockOffset { who, ms } => warn!(%who, offset_ms = ms, "its clock and ours differ: check NTP on both"),

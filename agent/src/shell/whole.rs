@@ -6,7 +6,7 @@ use pams_shared::{clock::Clock, moment::Moment, pulse::Gap, status::Liveness};
 use super::{Shell, interfaces::Moved, start::homes, uplink::UplinkRequest};
 use crate::{
     config::Config,
-    core::{Command, Input, View},
+    core::{Command, Input, View, choice::Servers},
 };
 
 /// Who called us at an address that is lost is called back, as far as these; the others find out by the silence.
@@ -16,7 +16,7 @@ impl Shell {
     /// Goes on with another configuration.
     pub(super) fn reconfigure(&mut self, config: Config) {
         self.metrics.set_per_peer_max(config.metrics.per_peer_max);
-        match homes(&config, &self.place.token_homes) {
+        match homes(&config, &self.place.token_homes, &Servers::default()) {
             Ok(homes) if homes != self.place.homes => {
                 self.place.homes.clone_from(&homes);
                 self.ask_home(UplinkRequest::Homes(homes));

@@ -257,9 +257,9 @@ fn program() -> Vec<Panel> {
             .from_zero()
             .colours(vec![("sent", BLUE), ("received", GREEN)])
             .ask("{{direction}}", &own(&a::UDP_PACKETS).rate(RATE).sum(&["direction"])),
-        panel("Homes, and what is not shown", "short", "Changes of home: each is a server or a network that went away. Series of buddies that are left out because there are more than `metrics.per_peer_max`.")
+        panel("Homes, and what is not shown", "short", "Changes of home by why: lost and silent are servers or networks that went away, told is a server that is emptied, nearer and less_loaded are its own will. Series of buddies that are left out because there are more than `metrics.per_peer_max`.")
             .from_zero()
-            .ask("changes of home", &own(&a::HOME_CHANGES).increase(RATE).sum(&[]))
+            .ask("another home: {{because}}", &own(&a::HOME_MOVES).increase(RATE).sum(&["because"]))
             .ask("series not shown", &own(&a::DROPPED_SERIES).now().max(&[])),
     ]
 }

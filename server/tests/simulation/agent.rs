@@ -272,6 +272,7 @@ impl World {
                     self.tell_at(self.now, me, News::Timer(Timer::Farewell));
                 }
             }
+            Output::Checked { .. } => panic!("the home asked for no check"),
             Output::Record(_) | Output::Pinged { .. } | Output::Notice(_) => {}
             Output::HangUp { peer } => self.hang_up(me, peer),
             Output::Rejoin { why } => self.rejoin(me, why),

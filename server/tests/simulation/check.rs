@@ -160,6 +160,7 @@ impl World {
             | Notice::RosterCame { .. }
             | Notice::HomeUp { .. }
             | Notice::HomeDown { .. }
+            | Notice::HomeMoved { .. }
             | Notice::Slept { .. }
             | Notice::Moved { .. } => {}
         }

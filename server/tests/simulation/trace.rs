@@ -115,6 +115,7 @@ pub fn agent_output(output: &Output) -> String {
         Output::SendNotify { peer, notify } => format!("notify {} {}", who(peer), notify.number),
         Output::AckNotify(ack) => format!("ack notify {} {}", who(&ack.peer), ack.number),
         Output::Told(told) => format!("told {:?} {:?} {:?}", told.by, told.presence, told.liveness),
+        Output::Checked { question, checked } => format!("checked {question} {}", checked.finding.outcome.as_str()),
         Output::Published(presence) => format!("published {}", presence.status.as_str()),
         Output::Goodbye => "goodbye".to_owned(),
         Output::Notice(Notice::Liveness { peer, to, .. }) => format!("{} is {}", who(peer), to.as_str()),

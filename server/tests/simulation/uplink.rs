@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use pams_agent::core::{Agent, Command, HomeInput, Input};
+use pams_agent::core::{Agent, Command, HomeInput, Input, choice::Because};
 use pams_shared::{
     frame::{Frame, HelloAck, Report, close},
     id::PeerId,
@@ -123,7 +123,8 @@ impl World {
                 (uplink.up, uplink.pause) = (true, RECALL_FIRST);
                 self.check_acked(me, terms.applied_batch);
                 let observed = ack.observed.map(|a| a.to_string());
-                self.agent_handle(me, Input::Home(HomeInput::Up { terms, observed, clock_offset_ms }));
+                let because = Because::Start;
+                self.agent_handle(me, Input::Home(HomeInput::Up { terms, observed, clock_offset_ms, because }));
                 if let Some(why) = self.agents[me].uplink.again.take() {
                     self.rejoin(me, why);
                 }

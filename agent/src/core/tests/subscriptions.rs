@@ -198,7 +198,7 @@ fn a_wanted_peer_is_watched_asked_on_contact_and_what_it_tells_is_passed_on() {
 fn the_home_tells_too_and_what_came_by_both_ways_is_told_once() {
     let mut run = Run::subscribed();
     let out = run.home_up(20.0, 0);
-    assert!(out.ends_with("home_up > ask home > report 1"), "{out}");
+    assert!(out.ends_with("home_up > home_moved > ask home > report 1"), "{out}");
     let known = News { liveness: Some(Liveness::Live), age_ms: 700, ..news(1, 3, Status::Busy) };
     assert_eq!(run.answered(30.0, 2, Ok(Some(known.clone()))), "told live by home");
     assert_eq!(run.told.last().unwrap().age_ms, Some(700));

@@ -1,22 +1,74 @@
-//! What the home sends: acknowledgements on the stream of the reports, and on streams of its own what it tells unasked.
+//! What the home sends: acknowledgements on the stream of the reports, and on streams of its own what it tells and asks unasked.
 
-use std::future::pending;
+use std::{
+    future::pending,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use pams_shared::{
     clock::Clock,
-    frame::{Frame, FrameError},
+    frame::{Frame, FrameError, Move, Server},
+    moment::Moment,
     quic::{self, StreamError},
     record::Reason,
 };
-use quinn::Connection;
+use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{End, UplinkEvent, lost};
+use crate::core::CHECKS_MAX;
+
+/// Answers that wait for their stream: those of the checks under way, and of as many that are refused.
+const ANSWERS_MAX: usize = 2 * CHECKS_MAX;
+/// Orders that wait; beyond, the home is not read.
+pub(super) const ORDERS_MAX: usize = 8;
+
+/// What the home says to the uplink itself.
+#[derive(Debug)]
+pub(super) enum Order {
+    Servers(Vec<Server>),
+    Move(Move),
+}
+
+/// Where what was read goes.
+pub(super) struct Ears {
+    events: mpsc::Sender<UplinkEvent>,
+    orders: mpsc::Sender<Order>,
+    /// When the last frame came, ns.
+    heard: AtomicU64,
+}
+
+impl Ears {
+    pub fn new(events: mpsc::Sender<UplinkEvent>, orders: mpsc::Sender<Order>) -> Self {
+        Self { events, orders, heard: AtomicU64::new(0) }
+    }
+
+    /// When the last frame came, whatever it was. Its wall clock is not kept.
+    pub fn heard(&self) -> Moment {
+        Moment::new(self.heard.load(Relaxed), 0)
+    }
+
+    /// Reads a frame, of which there may be one that is not known here.
+    async fn frame(&self, receive: &mut RecvStream) -> Result<Option<Frame>, StreamError> {
+        let frame = quic::read_frame(receive).await;
+        if matches!(frame, Ok(Some(_)) | Err(StreamError::Frame(_))) {
+            self.heard.store(Clock.now().ns(), Relaxed);
+        }
+        frame
+    }
+
+    /// Never ends if the loop is gone, whose end ends the uplink.
+    async fn tell(&self, event: UplinkEvent) {
+        if self.events.send(event).await.is_err() {
+            pending::<()>().await;
+        }
+    }
+}
 
 /// Reads what the home sends until the connection ends.
-pub(super) async fn acknowledgements(mut receive: quinn::RecvStream, events: mpsc::Sender<UplinkEvent>) -> End {
+pub(super) async fn acknowledgements(mut receive: RecvStream, ears: &Ears) -> End {
     loop {
-        let event = match quic::read_frame(&mut receive).await {
+        let event = match ears.frame(&mut receive).await {
             Ok(Some(Frame::ReportAck(ack))) => UplinkEvent::Acked(ack),
             Ok(Some(_)) => UplinkEvent::Rejected { label: "misplaced" },
             Err(StreamError::Frame(error @ FrameError::UnknownKind { .. })) => {
@@ -25,44 +77,71 @@ pub(super) async fn acknowledgements(mut receive: quinn::RecvStream, events: mps
             Ok(None) => return lost(Reason::Refused, "the home ended the conversation"),
             Err(error) => return End::Lost(error.why()),
         };
-        if events.send(event).await.is_err() {
-            return pending().await;
-        }
+        ears.tell(event).await;
     }
 }
 
 /// Reads what the home tells unasked, on the stream that it opens for that. Of several such streams the next is read when the
 /// one before has ended. The end of the connection is for [`acknowledgements`] to see.
-pub(super) async fn pushes(connection: &Connection, events: mpsc::Sender<UplinkEvent>) -> End {
+pub(super) async fn pushes(connection: &Connection, ears: &Ears) -> End {
     loop {
         // Our half stays open as long as theirs.
-        let Ok((mut answers, mut receive)) = connection.accept_bi().await else { return pending().await };
-        loop {
-            let event = match quic::read_frame(&mut receive).await {
-                Ok(Some(Frame::Roster(roster))) => UplinkEvent::Roster(roster),
-                Ok(Some(Frame::Notify(notify))) => {
-                    let (answer, ack) = oneshot::channel();
-                    let event = UplinkEvent::Notify { notify, arrived: Clock.now(), answer };
-                    if events.send(event).await.is_err() {
-                        return pending().await;
-                    }
-                    if let Ok(ack) = ack.await
-                        && quic::write_frame(&mut answers, &Frame::NotifyAck(ack)).await.is_err()
-                    {
-                        break;
-                    }
-                    continue;
-                }
-                Ok(Some(_)) => UplinkEvent::Rejected { label: "misplaced" },
-                Err(StreamError::Frame(error @ FrameError::UnknownKind { .. })) => {
-                    UplinkEvent::Rejected { label: error.label() }
-                }
-                Ok(None) | Err(StreamError::Connection(_) | StreamError::Read(_)) => break,
-                Err(error) => return End::Lost(error.why()),
-            };
-            if events.send(event).await.is_err() {
-                return pending().await;
-            }
+        let Ok((send, receive)) = connection.accept_bi().await else { return pending().await };
+        let (answers, waiting) = mpsc::channel(ANSWERS_MAX);
+        let end = tokio::select! {
+            biased;
+            end = hear(receive, answers, ears) => end,
+            () = answer(send, waiting) => None,
+        };
+        if let Some(end) = end {
+            return end;
         }
     }
+}
+
+/// Reads one stream; `None`: it has ended and nothing is wrong.
+async fn hear(mut receive: RecvStream, answers: mpsc::Sender<Frame>, ears: &Ears) -> Option<End> {
+    loop {
+        let event = match ears.frame(&mut receive).await {
+            Ok(Some(Frame::Roster(roster))) => UplinkEvent::Roster(roster),
+            Ok(Some(Frame::Notify(notify))) => {
+                let (answer, ack) = oneshot::channel();
+                ears.tell(UplinkEvent::Notify { notify, arrived: Clock.now(), answer }).await;
+                if let Ok(ack) = ack.await {
+                    answers.send(Frame::NotifyAck(ack)).await.ok()?;
+                }
+                continue;
+            }
+            Ok(Some(Frame::Check(check))) => {
+                let came = Clock.now();
+                let answer = answers.clone().reserve_owned().await.ok()?;
+                UplinkEvent::Check { check, came, answer }
+            }
+            Ok(Some(Frame::Servers(servers))) => {
+                ears.orders.send(Order::Servers(servers)).await.ok()?;
+                continue;
+            }
+            Ok(Some(Frame::Move(order))) => {
+                ears.orders.send(Order::Move(order)).await.ok()?;
+                continue;
+            }
+            Ok(Some(_)) => UplinkEvent::Rejected { label: "misplaced" },
+            Err(StreamError::Frame(error @ FrameError::UnknownKind { .. })) => {
+                UplinkEvent::Rejected { label: error.label() }
+            }
+            Ok(None) | Err(StreamError::Connection(_) | StreamError::Read(_)) => return None,
+            Err(error) => return Some(End::Lost(error.why())),
+        };
+        ears.tell(event).await;
+    }
+}
+
+/// Writes the answers in the order in which they come; ends when the home does not read them any more.
+async fn answer(mut send: SendStream, mut waiting: mpsc::Receiver<Frame>) {
+    while let Some(frame) = waiting.recv().await {
+        if quic::write_frame(&mut send, &frame).await.is_err() {
+            return;
+        }
+    }
+    pending::<()>().await;
 }

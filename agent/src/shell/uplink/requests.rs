@@ -121,7 +121,9 @@ impl Uplink {
             UplinkRequest::Resolve { peer } => {
                 let _ = self.events.send(UplinkEvent::Resolved { peer, found: Err(why.clone()) }).await;
             }
-            UplinkRequest::Homes(homes) => self.homes = homes,
+            UplinkRequest::Homes(homes) => {
+                self.choice.names(homes);
+            }
             // Subscriptions begin anew with the next connection.
             UplinkRequest::Subscribe(_)
             | UplinkRequest::Unsubscribe { .. }

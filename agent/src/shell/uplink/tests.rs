@@ -1,13 +1,17 @@
 use super::{
     super::cluster::{Cluster, soon},
-    push::pushes,
+    push::{Ears, ORDERS_MAX, Order, pushes},
     retry::{RETRY_FIRST, RETRY_LAST},
     *,
 };
 use pams_shared::{
+    clock::Clock,
     frame::{self, Frame, Rostered},
     quic,
 };
+
+mod home;
+mod servers;
 
 #[tokio::test]
 async fn a_home_that_is_lost_answers_what_it_was_asked() {
@@ -20,18 +24,14 @@ async fn a_home_that_is_lost_answers_what_it_was_asked() {
 
     let (events, mut told) = mpsc::channel(8);
     let (asks, requests) = mpsc::channel(8);
-    let mut uplink = Uplink {
+    let side = Side {
         me: ours.me.clone(),
         endpoint: ours.endpoint.clone(),
         socket: ours.socket.clone(),
         client: ours.client.clone(),
         credentials: ours.credentials.clone(),
-        homes: vec![],
-        events,
-        requests,
-        minter: Minter::new([1; 32]),
-        met: false,
     };
+    let mut uplink = Uplink::new(side, vec![], Servers::default(), [[1; 32]; 2], events, requests);
     let peers = [1, 2].map(|n| PeerId::from_bytes([n; 16]));
     for peer in peers {
         asks.send(UplinkRequest::Resolve { peer }).await.unwrap();
@@ -44,8 +44,7 @@ async fn a_home_that_is_lost_answers_what_it_was_asked() {
         }
         theirs.finish().unwrap();
     };
-    let (end, ()) =
-        soon(async { tokio::join!(uplink.session_on("home:1", &connection, (send, receive), 0), lose) }).await;
+    let (end, ()) = soon(async { tokio::join!(uplink.session_on(&connection, (send, receive), 0), lose) }).await;
     assert!(matches!(end, End::Lost(_)));
     let mut resolved = Vec::new();
     for _ in peers {
@@ -63,6 +62,8 @@ async fn what_the_home_pushes_reaches_the_loop() {
     let (ours, home) = (cluster.side("alpha"), cluster.side("home"));
     let (connection, their_end) = ours.connect(&home).await;
     let (events, mut told) = mpsc::channel(8);
+    let (orders, mut ordered) = mpsc::channel(ORDERS_MAX);
+    let ears = Ears::new(events, orders);
     let roster = |n: u8| Roster {
         peers: vec![Rostered { peer: PeerId::from_bytes([n; 16]), name: "beta".into(), addresses: vec![] }],
     };
@@ -71,6 +72,11 @@ async fn what_the_home_pushes_reaches_the_loop() {
         for frame in [Frame::Roster(roster(1)), Frame::Goodbye, Frame::Roster(roster(2))] {
             quic::write_frame(&mut first, &frame).await.unwrap();
         }
+        let start = Clock.now();
+        quic::write_frame(&mut first, &Frame::Servers(vec![])).await.unwrap();
+        let order = soon(ordered.recv()).await;
+        assert!(matches!(order, Some(Order::Servers(servers)) if servers.is_empty()));
+        assert!(ears.heard() >= start, "any frame is a sign of life");
         let mut seen = Vec::new();
         for _ in 0..3 {
             seen.push(soon(told.recv()).await.unwrap());
@@ -82,7 +88,7 @@ async fn what_the_home_pushes_reaches_the_loop() {
         second.write_all(&[1, 0xff]).await.unwrap();
         seen
     };
-    let (end, seen) = soon(async { tokio::join!(pushes(&connection, events), push) }).await;
+    let (end, seen) = soon(async { tokio::join!(pushes(&connection, &ears), push) }).await;
     assert!(matches!(end, End::Lost(why) if why.reason == Reason::Refused), "rubbish ends the connection");
     let seen: Vec<_> = seen
         .into_iter()
