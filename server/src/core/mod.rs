@@ -23,6 +23,7 @@ mod query;
 mod roster;
 mod scrape;
 mod session;
+pub mod share;
 mod subscriptions;
 pub mod view;
 mod witness;
