@@ -190,7 +190,7 @@ impl Cursor {
 
     /// The end of what was there. Not before all that came since is told too: it may have been told only under its old number.
     fn end(&mut self, view: &View) -> Option<Deltas> {
-        let whole = view.whole && (view.whose != Whose::Foreign || (view.log.all.complete && !view.log.hole));
+        let whole = view.whole && (view.whose != Whose::Foreign || view.log.all.complete);
         if self.bulk != Bulk::Told || (self.anew && !whole) {
             return None;
         }

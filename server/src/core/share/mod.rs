@@ -311,7 +311,7 @@ impl Share {
             entries: log.order.len(),
             digest: log.digest,
             heard: if own { self.now } else { log.heard },
-            caught_up: if own { !self.recovering() } else { log.all.complete && !log.hole && log.is_followed() },
+            caught_up: if own { !self.recovering() } else { log.all.complete && log.is_followed() },
         }
     }
 
