@@ -28,8 +28,9 @@ pub struct Outbox {
     answered: Notify,
 }
 
-/// Reports that are taken before an acknowledgement is written: whoever does not read what we write stops itself.
-const UNANSWERED_MAX: usize = 64;
+/// Reports that are taken before an acknowledgement is written, as many as an agent has under way: whoever does not read what
+/// we write stops itself.
+const UNANSWERED_MAX: usize = 4;
 
 #[derive(Debug, Default)]
 struct Waiting {

@@ -106,7 +106,8 @@ async fn who_does_not_read_is_closed() {
     assert_eq!(closed(&session.connection).await, Some(close::PROTOCOL));
     assert!(error.why().text.contains("acknowledgements are not read"), "{error}");
     let taken = home.peer(agent.peer()).await.unwrap().batch;
-    assert!(taken < 100 && written > taken, "{taken} of {written}: the others wait at the agent");
+    // An acknowledgement of at least 5 bytes answers for 4 at most, and 256 bytes of them may be unread.
+    assert!(taken < 4 * (256 / 5) && written > taken, "{taken} of {written}: the others wait at the agent");
 }
 
 /// A connection with a session, on which these bytes follow.
