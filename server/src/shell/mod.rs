@@ -16,7 +16,15 @@ mod siblings;
 mod start;
 mod told;
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use pams_shared::{
     clock::Clock,
@@ -78,8 +86,8 @@ struct Shell {
     on: Option<SessionId>,
     told: Told,
     forgot: Option<Forgot>,
-    /// The agents have gone: the server ends.
-    evacuated: bool,
+    /// The agents have gone: the server ends. Whoever started it looks at it too.
+    evacuated: Arc<AtomicBool>,
     unbinding: JoinSet<Unbound>,
     /// Tasks that let ids in again.
     unbanning: JoinSet<()>,
@@ -134,7 +142,7 @@ impl Shell {
             on: None,
             told: Told::default(),
             forgot: None,
-            evacuated: false,
+            evacuated: Arc::default(),
             unbinding: JoinSet::new(),
             unbanning: JoinSet::new(),
             supervisor,
@@ -170,7 +178,7 @@ impl Shell {
                 // Last, for each event does what is due as well.
                 () = sleep_until(deadline) => self.handle(Input::Tick),
             }
-            if self.evacuated {
+            if self.evacuated.load(Ordering::Relaxed) {
                 break;
             }
         }
@@ -349,7 +357,7 @@ impl Shell {
                 }
                 Output::Evacuated { left } => {
                     tracing::info!(left, "all agents have gone to other servers, but for those left");
-                    self.evacuated = true;
+                    self.evacuated.store(true, Ordering::Relaxed);
                 }
                 Output::NotifyAcked { took } => self.metrics.notify_acked(took),
                 Output::Forgot { answer, .. } => self.forgot = Some(answer),
