@@ -68,6 +68,8 @@ use crate::{
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Between heartbeats that nobody waits for.
 const NO_HEARTBEAT: Duration = Duration::from_secs(86_400);
+/// How long the word to the other servers that this one leaves may take.
+const FAREWELL_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the last packets to the agents may take at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -423,6 +425,9 @@ impl Shell {
     async fn leave(mut self) {
         self.handle(Input::Drain);
         self.handle(Input::Sibling(SiblingInput::Leave));
+        if timeout(FAREWELL_PATIENCE, self.siblings.flushed()).await.is_err() {
+            tracing::warn!("not all other servers may have been told that this one leaves; they will take it for down");
+        }
         self.endpoint.close(close::GOODBYE.into(), said(close::GOODBYE));
         while let Some(ended) = self.unbinding.join_next().await {
             self.unbound(ended);
