@@ -82,6 +82,9 @@ pub struct Options {
     pub supervisor: Arc<Supervisor>,
     /// Changes the log with the configuration.
     pub logs: Option<logs::Switch>,
+    /// Watches what other servers tell.
+    #[cfg(feature = "feed")]
+    pub tap: Option<Box<dyn super::feed::Tap>>,
 }
 
 /// Called with where it serves.
@@ -142,6 +145,8 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     /// Under QUIC: its traffic, and with feature `sim` of `pams-shared` the emulated network.
     pub socket: Arc<Socket>,
+    #[cfg(feature = "feed")]
+    pub feed: super::feed::Feed,
     registrar: Registrar,
     reloading: Arc<Reloading>,
     supervisor: Arc<Supervisor>,
@@ -209,6 +214,8 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
 
     let (handle, requests) = Handle::new();
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    #[cfg(feature = "feed")]
+    let feed = super::feed::Feed::new(events.clone());
     let (shutdown, told) = oneshot::channel();
     let registrar = Registrar::new(authority);
     let reloader = Reloader::new(config.clone(), options.read, options.supervisor.clone());
@@ -236,6 +243,8 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         (siblings, book),
         supervisor.clone(),
     );
+    #[cfg(feature = "feed")]
+    let shell = Shell { tap: options.tap, ..shell };
     tasks.spawn(shell.run(async { drop(told.await) }));
     tasks.spawn(door::answer(door.clone(), endpoint));
     services.spawn(registrar.clone().keep_fresh(door.clone()));
@@ -251,7 +260,20 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         tell(&ready);
     }
     supervisor.ready();
-    Ok(Running { ready, handle, metrics, socket, registrar, reloading, supervisor, shutdown, tasks, services })
+    Ok(Running {
+        ready,
+        handle,
+        metrics,
+        socket,
+        #[cfg(feature = "feed")]
+        feed,
+        registrar,
+        reloading,
+        supervisor,
+        shutdown,
+        tasks,
+        services,
+    })
 }
 
 impl Running {
