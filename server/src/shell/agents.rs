@@ -107,6 +107,12 @@ pub enum Event {
         stream: FollowerId,
         feed: Feed,
     },
+    /// A program that measures has made these.
+    #[cfg(feature = "feed")]
+    Fed {
+        inputs: Vec<crate::core::Input>,
+        answer: oneshot::Sender<()>,
+    },
     /// Some connection's task panicked; its connection is closed.
     Panicked,
 }

@@ -6,6 +6,8 @@
 mod agents;
 mod door;
 mod enrol;
+#[cfg(feature = "feed")]
+pub mod feed;
 pub mod handle;
 pub mod http;
 mod join;
@@ -97,6 +99,8 @@ struct Shell {
     book: Book,
     supervisor: Arc<Supervisor>,
     pulse: Pulse,
+    #[cfg(feature = "feed")]
+    tap: Option<Box<dyn feed::Tap>>,
 }
 
 /// The loop's end of a connection.
@@ -149,6 +153,8 @@ impl Shell {
             unbanning: JoinSet::new(),
             supervisor,
             pulse: Pulse::new(Clock.now(), Clock.suspended()),
+            #[cfg(feature = "feed")]
+            tap: None,
         }
     }
 
@@ -194,7 +200,14 @@ impl Shell {
 
     fn handle(&mut self, input: Input) {
         let now = self.awake();
+        #[cfg(feature = "feed")]
+        let mut tap = self.tap.take_if(|tap| feed::comes(&mut **tap, &input));
         self.core.handle(now, input);
+        #[cfg(feature = "feed")]
+        if let Some(mut tap) = tap.take() {
+            tap.applied(&self.core);
+            self.tap = Some(tap);
+        }
         self.drain();
     }
 
@@ -248,6 +261,12 @@ impl Shell {
             Event::Followed { input, stream, feed } => {
                 self.siblings.followed(stream, feed);
                 (Input::Sibling(input), None)
+            }
+            #[cfg(feature = "feed")]
+            Event::Fed { inputs, answer } => {
+                inputs.into_iter().for_each(|input| self.handle(input));
+                let _ = answer.send(());
+                return;
             }
             Event::Panicked => return self.panicked(),
         };

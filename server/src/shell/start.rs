@@ -85,6 +85,9 @@ pub struct Options {
     pub supervisor: Arc<Supervisor>,
     /// Changes the log with the configuration.
     pub logs: Option<logs::Switch>,
+    /// Watches what other servers tell.
+    #[cfg(feature = "feed")]
+    pub tap: Option<Box<dyn super::feed::Tap>>,
 }
 
 /// Called with where it serves.
@@ -145,6 +148,8 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     /// Under QUIC: its traffic, and with feature `sim` of `pams-shared` the emulated network.
     pub socket: Arc<Socket>,
+    #[cfg(feature = "feed")]
+    pub feed: super::feed::Feed,
     registrar: Registrar,
     reloading: Arc<Reloading>,
     supervisor: Arc<Supervisor>,
@@ -214,6 +219,8 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
 
     let (handle, requests) = Handle::new();
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    #[cfg(feature = "feed")]
+    let feed = super::feed::Feed::new(events.clone());
     let (shutdown, told) = oneshot::channel();
     let registrar = Registrar::new(authority);
     let reloader = Reloader::new(config.clone(), options.read, options.supervisor.clone());
@@ -242,6 +249,8 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         supervisor.clone(),
     );
     let evacuated = shell.evacuated.clone();
+    #[cfg(feature = "feed")]
+    let shell = Shell { tap: options.tap, ..shell };
     tasks.spawn(shell.run(async { drop(told.await) }));
     tasks.spawn(door::answer(door.clone(), endpoint));
     services.spawn(registrar.clone().keep_fresh(door.clone()));
@@ -266,6 +275,11 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         reloading,
         supervisor,
         evacuated,
+        #[cfg(feature = "feed")]
+        feed,
+        registrar,
+        reloading,
+        supervisor,
         shutdown,
         tasks,
         services,
