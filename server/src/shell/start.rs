@@ -271,9 +271,6 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         handle,
         metrics,
         socket,
-        registrar,
-        reloading,
-        supervisor,
         evacuated,
         #[cfg(feature = "feed")]
         feed,
