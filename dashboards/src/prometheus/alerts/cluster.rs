@@ -5,7 +5,7 @@ use pams_server::{core::view::MemberState, metrics::catalogue as s};
 use super::{Alert, CLUSTER, CRITICAL, WARNING, rules};
 use crate::{
     prometheus::Timing,
-    query::{Expr, of, recorded},
+    query::{Expr, Select, of, recorded},
 };
 
 const JOB: &[&str] = &["job"];
@@ -80,7 +80,7 @@ fn membership() -> Vec<Alert> {
             patience: "1m",
             severity: WARNING,
             summary: "A PAMS server is down, the other servers say.",
-            description: "Up to {{ $value }} servers answer neither some other server nor those that it asked to try. Their agents go to the servers that are left, with all that was acknowledged.",
+            description: "Servers that answer neither some other server nor those that it asked to try: {{ $value }}. Their agents go to the servers that are left, with all that was acknowledged.",
             runbook: &[
                 "Look: `pams-server members` names it and says since when; its log, and `systemctl status pams-server` on its host.",
                 "Do: start it again. It asks the others for what it missed, and takes new agents at once.",
@@ -96,7 +96,7 @@ fn sharing(timing: Timing) -> Vec<Alert> {
     let age = of(&s::ENTRY_AGE).now().sum(SERVER);
     // What stays of a server that left in good order is its departed peers.
     let none_left = members(MemberState::Left).where_("==", 0);
-    let acks = |acks: crate::query::Select| acks.rate(timing.rate).sum(SERVER);
+    let acks = |acks: Select| acks.rate(timing.rate).sum(SERVER);
     let alone = acks(of(&s::ACKS).is("by", "alone")).over_positive(&acks(of(&s::ACKS)));
     vec![
         Alert {
