@@ -4,8 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use pams_shared::{
     frame::{
-        Check, Checked, Entry, Hello, Move, Notify, NotifyAck, Rejected, Report, ReportAck, Roster, Server, SubscribeAck,
-        Terms,
+        Check, Checked, Entry, Hello, Move, Notify, NotifyAck, Rejected, Report, ReportAck, Roster, Server,
+        SubscribeAck, Terms,
     },
     id::{Correlator, PeerId},
     record::{Kind, Reason, Record},

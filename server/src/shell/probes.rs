@@ -44,13 +44,7 @@ enum Answer {
 
 impl Probes {
     /// Somebody here asks.
-    pub fn people(
-        &mut self,
-        peer: PeerId,
-        within: Duration,
-        caller: Caller,
-        answer: oneshot::Sender<Probed>,
-    ) -> Input {
+    pub fn people(&mut self, peer: PeerId, within: Duration, caller: Caller, answer: oneshot::Sender<Probed>) -> Input {
         self.ask(peer, within, caller, Answer::People(answer))
     }
 

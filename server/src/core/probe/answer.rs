@@ -197,7 +197,16 @@ mod tests {
         let outcome = reason.map_or(Outcome::Good, Reason::outcome);
         let total_ns = reason.is_none().then_some(1_234_567);
         let by_name = Some(name.to_owned()).filter(|name| !name.is_empty());
-        Found { by: Uuid::nil(), by_name, by_role, outcome, reason, total_ns, stages_ns: Stages::default(), status: None }
+        Found {
+            by: Uuid::nil(),
+            by_name,
+            by_role,
+            outcome,
+            reason,
+            total_ns,
+            stages_ns: Stages::default(),
+            status: None,
+        }
     }
 
     fn judged(findings: &[Found]) -> (&'static str, String) {
@@ -216,7 +225,11 @@ mod tests {
                 "partly",
                 "it is unreachable from server s1 (no answer), but reachable from agent b (1.2 ms)",
             ),
-            (vec![s1(gone), b(gone)], "unreachable", "it is unreachable from server s1 (no answer) and agent b (no answer)"),
+            (
+                vec![s1(gone), b(gone)],
+                "unreachable",
+                "it is unreachable from server s1 (no answer) and agent b (no answer)",
+            ),
             (
                 vec![s1(None), b(asleep)],
                 "reachable",

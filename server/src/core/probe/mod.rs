@@ -284,13 +284,7 @@ impl Pams {
     }
 
     /// Who may ask how often. The one place for access rules.
-    fn may_probe(
-        &mut self,
-        now: Moment,
-        id: ProbeId,
-        peer: PeerId,
-        caller: Caller,
-    ) -> Result<Standing, ProbeRefused> {
+    fn may_probe(&mut self, now: Moment, id: ProbeId, peer: PeerId, caller: Caller) -> Result<Standing, ProbeRefused> {
         let no = |why| ProbeRefused { why, after: Duration::ZERO };
         let later = |why| move |after| ProbeRefused { why, after };
         let key = match caller {
@@ -394,7 +388,15 @@ impl Pams {
                 self.found_by_us(id, None, Some(now.since(asked.at)), stages, status);
             }
             Some(by) => {
-                open.findings.push(Finding { by: by.0, by_role: Role::Agent, outcome, reason, total_ns, stages, status });
+                open.findings.push(Finding {
+                    by: by.0,
+                    by_role: Role::Agent,
+                    outcome,
+                    reason,
+                    total_ns,
+                    stages,
+                    status,
+                });
             }
         }
         self.settle(now, id);
@@ -476,9 +478,7 @@ impl Pams {
                 let text = format!("its home did not answer in time; {}", answer::sentence(&found));
                 (ProbeVerdict::HomeUnreachable, text)
             }
-            Home::Unreachable(why) => {
-                (ProbeVerdict::HomeUnreachable, format!("{why}; {}", answer::sentence(&found)))
-            }
+            Home::Unreachable(why) => (ProbeVerdict::HomeUnreachable, format!("{why}; {}", answer::sentence(&found))),
         };
         answer::silent(&mut text, &silent);
         self.answered(now, id, (open.peer, open.correlator, open.began), (verdict, text), found);
