@@ -28,6 +28,11 @@ impl Pams {
         self.ready_in(now).is_zero() && !self.draining
     }
 
+    /// Whether we have just started among other servers, and let nobody in before they have told what we knew.
+    pub fn is_settling(&self, now: Moment) -> bool {
+        self.cluster.is_settling(now)
+    }
+
     pub fn is_draining(&self) -> bool {
         self.draining
     }

@@ -139,7 +139,7 @@ pub async fn converse(
     drop(newcomer);
     let end = tokio::select! {
         biased; // what came before the connection was lost is read to its end
-        end = reports(door, connection, session, receive) => end,
+        end = reports(door, connection, session, &outbox, receive) => end,
         end = acknowledgements(door, send, &outbox) => end,
         end = questions(door, connection, session) => end,
         end = pushes(door, connection, session, &outbox) => end,
@@ -241,12 +241,22 @@ fn identify(door: &Door, connection: &Connection) -> Result<Subject, Rejected> {
     Ok(subject)
 }
 
-/// Reads reports one by one, as fast as the loop takes them.
-async fn reports(door: &Door, connection: &Connection, session: SessionId, mut receive: RecvStream) -> End {
+/// Reads reports one by one, as fast as the loop takes them and the agent reads its acknowledgements.
+async fn reports(
+    door: &Door,
+    connection: &Connection,
+    session: SessionId,
+    outbox: &Outbox,
+    mut receive: RecvStream,
+) -> End {
     let mut left = false;
     loop {
         let step = match quic::read_frame(&mut receive).await {
-            Ok(Some(Frame::Report(report))) => tell(door, Event::Report { session, report }).await,
+            Ok(Some(Frame::Report(report))) => {
+                let told = tell(door, Event::Report { session, report }).await;
+                outbox.taken().await;
+                told
+            }
             Ok(Some(Frame::Goodbye)) => {
                 left = true;
                 tell(door, Event::Goodbye { session }).await
@@ -276,7 +286,7 @@ async fn acknowledgements(door: &Door, mut send: SendStream, outbox: &Outbox) ->
     loop {
         let ack = Frame::ReportAck(outbox.next_ack().await);
         match timeout(door.limits.patience, quic::write_frame(&mut send, &ack)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => outbox.written(),
             Ok(Err(_)) => return pending().await,
             Err(_) => return End::new(close::PROTOCOL, "acknowledgements are not read"),
         }

@@ -8,7 +8,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use pams_shared::frame::{self, Frame, ReportAck};
@@ -24,7 +27,14 @@ pub struct Outbox {
     waiting: Mutex<Waiting>,
     more: Notify,
     acked: Notify,
+    /// Reports taken since an acknowledgement was written last.
+    unanswered: AtomicUsize,
+    answered: Notify,
 }
+
+/// Reports that are taken before an acknowledgement is written, as many as an agent has under way: whoever does not read what
+/// we write stops itself.
+const UNANSWERED_MAX: usize = 4;
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -68,6 +78,20 @@ impl Outbox {
     pub fn ack(&self, ack: ReportAck) {
         self.waiting().ack = Some(ack);
         self.acked.notify_one();
+    }
+
+    /// A report was taken; waits while too many were that were not answered.
+    pub async fn taken(&self) {
+        self.unanswered.fetch_add(1, Relaxed);
+        while self.unanswered.load(Relaxed) >= UNANSWERED_MAX {
+            self.answered.notified().await;
+        }
+    }
+
+    /// An acknowledgement was written.
+    pub fn written(&self) {
+        self.unanswered.store(0, Relaxed);
+        self.answered.notify_one();
     }
 
     /// Waits for the next acknowledgement to write. For one reader at a time.

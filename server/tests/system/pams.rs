@@ -157,6 +157,11 @@ impl Pams {
         detail["ledger"].get(Kind::Ping.as_str()).map(ledger_of).unwrap_or_default()
     }
 
+    /// The server's id.
+    pub async fn id(&self) -> String {
+        json(self.http, "/api/v1/server").await["id"].as_str().unwrap().to_owned()
+    }
+
     /// Which life of a peer is known.
     pub async fn epoch_of(&self, peer: PeerId) -> u64 {
         self.peer(peer).await.expect("a peer that is known")["order"]["epoch"].as_u64().unwrap()

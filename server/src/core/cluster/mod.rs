@@ -159,7 +159,9 @@ impl Cluster {
     /// We did not run for so long: the silence of the others says nothing.
     pub fn stalled(&mut self, now: Moment, late: Duration) {
         self.stirred = true;
-        self.membership.handle(now, membership::Input::Stalled { late });
+        if self.membership.members().next().is_some() {
+            self.membership.handle(now, membership::Input::Stalled { late });
+        }
     }
 
     /// The peer has come to us: its row is to be shared, and whoever had it forgotten is of the past.

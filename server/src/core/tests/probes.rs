@@ -135,7 +135,7 @@ fn a_server_that_did_not_run_gives_those_it_asked_the_time_that_it_lost() {
         "
         0.0 < open #1 a checks > a came > accept #1 0
         0.2 < probe 1 a within=1000 > check #1 a 800ms
-        9.2 << suspended 9 > notice stalled 1 > notice membership 1
+        9.2 << suspended 9 > notice stalled 1
         9.3 < checked #1 > probe 1 reachable in 9100ms: home good 9100ms; - live
         ",
     );

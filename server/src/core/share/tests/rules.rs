@@ -39,6 +39,7 @@ fn what_is_published_is_told_acknowledged_and_covered() {
     assert_eq!(b.origin(server(1)).map(|o| (o.upto, o.entries, o.caught_up)), Some((1, 1, true)));
 
     assert_eq!(a.ready(), None);
+    assert_eq!(a.publish(at(5), peer(1), NUMBER_MAX + 1, 1, lot(8)), None, "no sibling would take it");
     assert_eq!(a.publish(at(5), peer(1), 1, 1, lot(8)), Some(2));
     assert_eq!((a.ready(), a.ready()), (Some(STREAM), None));
     flow(5, &mut a, &mut b, STREAM).unwrap();
