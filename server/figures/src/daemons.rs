@@ -134,10 +134,15 @@ pub fn size() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A token without a limit, made beside the running server as `pams-server token create` does.
+/// A token for agents, without a limit.
 pub fn token_of(data: &Path, address: &str) -> anyhow::Result<String> {
+    token_for(data, address, Role::Agent)
+}
+
+/// A token without a limit, made beside the running server as `pams-server token create` does.
+pub fn token_for(data: &Path, address: &str, role: Role) -> anyhow::Result<String> {
     let now = Clock.now().wall_ms() / 1_000;
-    let grant = Grant { role: Role::Agent, uses: None, expires_at: now + 3_600, note: "figures".into() };
+    let grant = Grant { role, uses: None, expires_at: now + 3_600, note: "figures".into() };
     let (id, secret) = TokenStore::open(data)?.create(&grant, now)?;
     Ok(Token { pin: pin_of(data)?, id, secret, addresses: vec![address.parse()?] }.to_string())
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // It is a shell: it starts processes and reads clocks.
 
 mod bytes;
+mod cluster;
 mod consumers;
 mod crowd;
 mod daemons;
@@ -81,6 +82,43 @@ enum Figure {
         #[arg(long)]
         bin: Option<std::path::PathBuf>,
     },
+    /// A change at one of three servers until the others have applied it, and how many a second they take; over a bare QUIC stream.
+    Share {
+        /// Seconds at each pace.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Changes each second, for the lag.
+        #[arg(long, value_delimiter = ',', default_value = "1000,10000")]
+        rates: Vec<usize>,
+        /// Changes each second in growing steps, until the others fall behind.
+        #[arg(long, value_delimiter = ',', default_value = "20000,30000,40000,50000,60000,80000,100000")]
+        steps: Vec<usize>,
+    },
+    /// A fresh server gets a directory of so many peers, and how late changes are meanwhile.
+    Copy {
+        #[arg(long, default_value_t = 100_000)]
+        peers: usize,
+    },
+    /// Memory of a server for each peer whose home is another.
+    Directory {
+        #[arg(long, default_value_t = 1_000_000)]
+        peers: usize,
+    },
+    /// The home of so many agents is killed, until the last has another.
+    Failover {
+        #[arg(long, default_value_t = 2_000)]
+        agents: usize,
+    },
+    /// One of three servers is cut off under 1,000 changes a second, until all are equal again after it.
+    Partition {
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
+    /// Bytes between two servers when nothing happens.
+    Idle {
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
     /// Sizes of the binaries, in the build that this program is of and in `dist`.
     Size,
     /// The other side of a measurement; started by it.
@@ -96,12 +134,18 @@ enum Role {
     Echo { dir: std::path::PathBuf },
     Hold { dir: std::path::PathBuf },
     Agent { dir: std::path::PathBuf, token: String },
+    Bare { dir: std::path::PathBuf },
+    Node { dir: std::path::PathBuf, setting: String, token: Option<String> },
     Company { dir: std::path::PathBuf, token: String, agents: usize },
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse_from(std::env::args().enumerate().filter(|(i, a)| *i == 0 || a != "--").map(|(_, a)| a));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // As the server binary runs; all else is to be as an agent is.
+    let runtime = match &args.figure {
+        Figure::Role { role: Role::Node { .. } } => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
+        _ => tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+    };
     runtime.block_on(async {
         match args.figure {
             Figure::Rtt { rounds, pings } => rtt::measure(rounds, pings).await,
@@ -116,6 +160,18 @@ fn main() -> anyhow::Result<()> {
             }
             Figure::Scrape { agents, scrapes, pace, bin } => {
                 scrape::measure(agents, scrapes, Duration::try_from_secs_f64(pace)?, bin.as_deref()).await
+            }
+            Figure::Share { seconds, rates, steps } => {
+                cluster::share(Duration::from_secs(seconds), &rates, &steps).await
+            }
+            Figure::Copy { peers } => cluster::copy(peers).await,
+            Figure::Directory { peers } => cluster::directory(peers).await,
+            Figure::Failover { agents } => cluster::failover(agents).await,
+            Figure::Partition { seconds } => cluster::partition(Duration::from_secs(seconds)).await,
+            Figure::Idle { seconds } => cluster::idle(Duration::from_secs(seconds)).await,
+            Figure::Role { role: Role::Bare { dir } } => cluster::bare(&dir).await,
+            Figure::Role { role: Role::Node { dir, setting, token } } => {
+                cluster::node(&dir, serde_json::from_str(&setting)?, token.as_deref()).await
             }
             Figure::Size => daemons::size(),
             Figure::Role { role: Role::Echo { dir } } => rtt::echo(&dir).await,

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use pams_agent::config::Buddy;
 use pams_shared::{clock::Clock, id::PeerId, quic, record::Stage};
 use quinn::{
-    Endpoint,
+    Endpoint, TransportConfig,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 use rustls::{
@@ -29,7 +29,7 @@ pub async fn measure(rounds: usize, pings: usize) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     certificates(dir.path())?;
     let (_echo, address) = spawn(&myself()?, &["role", "echo", &dir.path().display().to_string()]).await?;
-    let bare = bare(dir.path(), address.trim().parse()?).await?;
+    let bare = bare(dir.path(), address.trim().parse()?, None).await?;
 
     let (server, token) = crowd::server(dir.path()).await?;
     let other = dir.path().join("other").display().to_string();
@@ -103,7 +103,7 @@ async fn echo_once(connection: &quinn::Connection) -> anyhow::Result<f64> {
 
 /// The other side of the bare echo.
 pub async fn echo(dir: &Path) -> anyhow::Result<()> {
-    let endpoint = Endpoint::server(server_config(dir, false)?, LOOPBACK.parse()?)?;
+    let endpoint = Endpoint::server(server_config(dir, None)?, LOOPBACK.parse()?)?;
     println!("{}", endpoint.local_addr()?);
     let connection = endpoint.accept().await.context("one dials")?.await?;
     while let Ok(datagram) = connection.read_datagram().await {
@@ -113,7 +113,7 @@ pub async fn echo(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// With quinn's own transport settings, or with ours.
-fn server_config(dir: &Path, small: bool) -> anyhow::Result<quinn::ServerConfig> {
+pub fn server_config(dir: &Path, transport: Option<Arc<TransportConfig>>) -> anyhow::Result<quinn::ServerConfig> {
     let (chain, key, roots) = identity(dir, "server")?;
     let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
     let tls = rustls::ServerConfig::builder_with_provider(provider())
@@ -121,15 +121,15 @@ fn server_config(dir: &Path, small: bool) -> anyhow::Result<quinn::ServerConfig>
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    if small {
-        config.transport_config(quic::home_transport());
+    if let Some(transport) = transport {
+        config.transport_config(transport);
     }
     Ok(config)
 }
 
 /// Holds connections, for their memory.
 pub async fn hold(dir: &Path) -> anyhow::Result<()> {
-    let endpoint = Endpoint::server(server_config(dir, true)?, LOOPBACK.parse()?)?;
+    let endpoint = Endpoint::server(server_config(dir, Some(quic::home_transport()))?, LOOPBACK.parse()?)?;
     println!("{}", endpoint.local_addr()?);
     let mut held = Vec::new();
     while let Some(incoming) = endpoint.accept().await {
@@ -146,20 +146,27 @@ pub async fn hold_many(dir: &Path, connections: usize) -> anyhow::Result<f64> {
     let (address, before) = (address.trim().parse()?, usage(pid)?);
     let mut held = Vec::new();
     for _ in 0..connections {
-        held.push(bare(dir, address).await?);
+        held.push(bare(dir, address, None).await?);
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     Ok((usage(pid)?.rss_kib - before.rss_kib) as f64 / connections as f64)
 }
 
-async fn bare(dir: &Path, address: SocketAddr) -> anyhow::Result<quinn::Connection> {
+pub async fn bare(
+    dir: &Path,
+    address: SocketAddr,
+    transport: Option<Arc<TransportConfig>>,
+) -> anyhow::Result<quinn::Connection> {
     let (chain, key, roots) = identity(dir, "client")?;
     let tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)?;
     let endpoint = Endpoint::client(LOOPBACK.parse()?)?;
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    if let Some(transport) = transport {
+        config.transport_config(transport);
+    }
     Ok(endpoint.connect_with(config, address, "localhost")?.await?)
 }
 
@@ -178,7 +185,7 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 /// A CA and a leaf for each side, as files.
-fn certificates(dir: &Path) -> anyhow::Result<()> {
+pub fn certificates(dir: &Path) -> anyhow::Result<()> {
     let ca_key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
     let mut ca = rcgen::CertificateParams::new(Vec::<String>::new())?;
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

@@ -117,6 +117,12 @@ pub enum Event {
         what: Probe,
         answer: oneshot::Sender<ProbeAck>,
     },
+    /// A program that measures has made these.
+    #[cfg(feature = "feed")]
+    Fed {
+        inputs: Vec<crate::core::Input>,
+        answer: oneshot::Sender<()>,
+    },
     /// Some connection's task panicked; its connection is closed.
     Panicked,
 }

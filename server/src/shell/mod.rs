@@ -6,6 +6,8 @@
 mod agents;
 mod door;
 mod enrol;
+#[cfg(feature = "feed")]
+pub mod feed;
 pub mod handle;
 pub mod http;
 mod join;
@@ -17,7 +19,15 @@ mod siblings;
 mod start;
 mod told;
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use pams_shared::{
     clock::Clock,
@@ -62,6 +72,8 @@ use crate::{
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Between heartbeats that nobody waits for.
 const NO_HEARTBEAT: Duration = Duration::from_secs(86_400);
+/// How long the word to the other servers that this one leaves may take.
+const FAREWELL_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the last packets to the agents may take at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -80,8 +92,8 @@ struct Shell {
     on: Option<SessionId>,
     told: Told,
     forgot: Option<Forgot>,
-    /// The agents have gone: the server ends.
-    evacuated: bool,
+    /// The agents have gone: the server ends. Whoever started it looks at it too.
+    evacuated: Arc<AtomicBool>,
     unbinding: JoinSet<Unbound>,
     /// Tasks that let ids in again.
     unbanning: JoinSet<()>,
@@ -90,6 +102,8 @@ struct Shell {
     probes: Probes,
     supervisor: Arc<Supervisor>,
     pulse: Pulse,
+    #[cfg(feature = "feed")]
+    tap: Option<Box<dyn feed::Tap>>,
 }
 
 /// The loop's end of a connection.
@@ -138,11 +152,13 @@ impl Shell {
             on: None,
             told: Told::default(),
             forgot: None,
-            evacuated: false,
+            evacuated: Arc::default(),
             unbinding: JoinSet::new(),
             unbanning: JoinSet::new(),
             supervisor,
             pulse: Pulse::new(Clock.now(), Clock.suspended()),
+            #[cfg(feature = "feed")]
+            tap: None,
         }
     }
 
@@ -174,7 +190,7 @@ impl Shell {
                 // Last, for each event does what is due as well.
                 () = sleep_until(deadline) => self.handle(Input::Tick),
             }
-            if self.evacuated {
+            if self.evacuated.load(Ordering::Relaxed) {
                 break;
             }
         }
@@ -188,7 +204,14 @@ impl Shell {
 
     fn handle(&mut self, input: Input) {
         let now = self.awake();
+        #[cfg(feature = "feed")]
+        let mut tap = self.tap.take_if(|tap| feed::comes(&mut **tap, &input));
         self.core.handle(now, input);
+        #[cfg(feature = "feed")]
+        if let Some(mut tap) = tap.take() {
+            tap.applied(&self.core);
+            self.tap = Some(tap);
+        }
         self.drain();
     }
 
@@ -245,6 +268,12 @@ impl Shell {
                 (Input::Sibling(input), None)
             }
             Event::Probe { link, what, answer } => (self.probes.server(link, what, answer), None),
+            #[cfg(feature = "feed")]
+            Event::Fed { inputs, answer } => {
+                inputs.into_iter().for_each(|input| self.handle(input));
+                let _ = answer.send(());
+                return;
+            }
             Event::Panicked => return self.panicked(),
         };
         self.on = match &input {
@@ -362,7 +391,7 @@ impl Shell {
                 }
                 Output::Evacuated { left } => {
                     tracing::info!(left, "all agents have gone to other servers, but for those left");
-                    self.evacuated = true;
+                    self.evacuated.store(true, Ordering::Relaxed);
                 }
                 Output::NotifyAcked { took } => self.metrics.notify_acked(took),
                 Output::Forgot { answer, .. } => self.forgot = Some(answer),
@@ -428,6 +457,9 @@ impl Shell {
     async fn leave(mut self) {
         self.handle(Input::Drain);
         self.handle(Input::Sibling(SiblingInput::Leave));
+        if timeout(FAREWELL_PATIENCE, self.siblings.flushed()).await.is_err() {
+            tracing::warn!("not all other servers may have been told that this one leaves; they will take it for down");
+        }
         self.endpoint.close(close::GOODBYE.into(), said(close::GOODBYE));
         while let Some(ended) = self.unbinding.join_next().await {
             self.unbound(ended);

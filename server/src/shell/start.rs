@@ -9,7 +9,10 @@ use std::{
     future::{Future, pending},
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -82,6 +85,9 @@ pub struct Options {
     pub supervisor: Arc<Supervisor>,
     /// Changes the log with the configuration.
     pub logs: Option<logs::Switch>,
+    /// Watches what other servers tell.
+    #[cfg(feature = "feed")]
+    pub tap: Option<Box<dyn super::feed::Tap>>,
 }
 
 /// Called with where it serves.
@@ -142,9 +148,13 @@ pub struct Running {
     pub metrics: Arc<Metrics>,
     /// Under QUIC: its traffic, and with feature `sim` of `pams-shared` the emulated network.
     pub socket: Arc<Socket>,
+    #[cfg(feature = "feed")]
+    pub feed: super::feed::Feed,
     registrar: Registrar,
     reloading: Arc<Reloading>,
     supervisor: Arc<Supervisor>,
+    /// It ends by itself, as it was told to.
+    evacuated: Arc<AtomicBool>,
     /// Dropped to stop.
     shutdown: oneshot::Sender<()>,
     /// End by themselves when told to stop.
@@ -167,7 +177,7 @@ pub async fn run(config: Config, options: Options, shutdown: impl Future<Output 
     };
     let result = tokio::select! {
         () = shutdown => Ok(()),
-        () = running.ended() => Err(RunError::Ended),
+        ended = running.ended() => ended,
         () = reloads => Ok(()),
     };
     running.stop().await;
@@ -209,6 +219,8 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
 
     let (handle, requests) = Handle::new();
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    #[cfg(feature = "feed")]
+    let feed = super::feed::Feed::new(events.clone());
     let (shutdown, told) = oneshot::channel();
     let registrar = Registrar::new(authority);
     let reloader = Reloader::new(config.clone(), options.read, options.supervisor.clone());
@@ -236,6 +248,9 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         (siblings, book),
         supervisor.clone(),
     );
+    let evacuated = shell.evacuated.clone();
+    #[cfg(feature = "feed")]
+    let shell = Shell { tap: options.tap, ..shell };
     tasks.spawn(shell.run(async { drop(told.await) }));
     tasks.spawn(door::answer(door.clone(), endpoint));
     services.spawn(registrar.clone().keep_fresh(door.clone()));
@@ -251,16 +266,35 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         tell(&ready);
     }
     supervisor.ready();
-    Ok(Running { ready, handle, metrics, socket, registrar, reloading, supervisor, shutdown, tasks, services })
+    Ok(Running {
+        ready,
+        handle,
+        metrics,
+        socket,
+        evacuated,
+        #[cfg(feature = "feed")]
+        feed,
+        registrar,
+        reloading,
+        supervisor,
+        shutdown,
+        tasks,
+        services,
+    })
 }
 
 impl Running {
-    /// Returns when some part of the server has ended, which none does unless it is told to or panics.
-    async fn ended(&mut self) {
-        tokio::select! {
-            Some(ended) = self.tasks.join_next() => self.report(ended),
-            Some(ended) = self.services.join_next() => self.report(ended),
+    /// Returns when some part of the server has ended, which none does unless it is told to or panics. No error: it was drained.
+    async fn ended(&mut self) -> Result<(), RunError> {
+        let ended = tokio::select! {
+            Some(ended) = self.tasks.join_next() => ended,
+            Some(ended) = self.services.join_next() => ended,
+        };
+        if ended.is_ok() && self.evacuated.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        self.report(ended);
+        Err(RunError::Ended)
     }
 
     /// Reads the configuration again, and goes on with what of it can take effect now.

@@ -141,6 +141,12 @@ impl Pams {
         }
     }
 
+    /// How it stands with what each server shares.
+    #[cfg(feature = "feed")]
+    pub fn origins(&self) -> impl Iterator<Item = super::super::share::Origin> {
+        self.cluster.share.origins()
+    }
+
     pub(in super::super) fn cluster_summary(&self, now: Moment) -> ClusterSummary {
         let view = self.cluster(now);
         let of = |state: MemberState| view.members.iter().filter(|m| m.state == state).count() as u64;

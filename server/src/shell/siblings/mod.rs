@@ -19,16 +19,19 @@ use std::{
         Arc, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use pams_shared::{
     frame::{Deltas, Frame, Held, Member, close, wire},
+    quic::DATAGRAMS_OUT_BYTES,
     socket::Socket,
 };
 use quinn::{ClientConfig, Connection, Endpoint, ServerConfig};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
+    time::sleep,
 };
 
 pub use self::serve::answer;
@@ -37,6 +40,9 @@ use crate::core::{
     cluster::io::{FollowId, LinkId, SiblingInput, SiblingOutput},
     share::FollowerId,
 };
+
+/// Between two looks whether datagrams have gone out.
+const FLUSH_LOOK: Duration = Duration::from_millis(1);
 
 /// What the connections with siblings have in common.
 #[derive(Debug)]
@@ -131,6 +137,15 @@ impl Siblings {
 
     pub fn followed(&mut self, stream: FollowerId, feed: Feed) {
         self.feeds.insert(stream, feed);
+    }
+
+    /// Waits until the gossip that was sent has gone out: a close would discard it.
+    pub async fn flushed(&self) {
+        for connection in self.door.neighbours.connections() {
+            while connection.close_reason().is_none() && connection.datagram_send_buffer_space() < DATAGRAMS_OUT_BYTES {
+                sleep(FLUSH_LOOK).await;
+            }
+        }
     }
 
     /// Keeps the tables as long as what they hold; before the core hears of it.
