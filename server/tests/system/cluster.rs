@@ -118,13 +118,15 @@ impl Cluster {
             let alike = async || {
                 let mut details = Vec::new();
                 for at in alive {
-                    details.push(self.0[*at].peer(agent.peer).await.filter(|p| p["liveness"] == "live")?);
+                    details.push(self.0[*at].peer(agent.peer).await.unwrap_or_default());
                 }
                 let same = |key: &str| details.iter().all(|said| said.pointer(key) == details[0].pointer(key));
                 let unlike = ALIKE.into_iter().filter(|key| !same(key));
                 differ = unlike
                     .map(|key| json!({ key: details.iter().map(|d| d.pointer(key)).collect::<Vec<_>>() }))
                     .collect();
+                // Alike, but not as it should be.
+                differ.extend((details[0]["liveness"] != "live").then(|| details[0].clone()));
                 differ.is_empty().then_some(())
             };
             let found = timeout(PATIENCE, within(2 * PATIENCE, "all servers know a peer", alike)).await;
