@@ -70,7 +70,7 @@ pub enum SiblingOutput {
     Held { follow: FollowId, held: Held },
     /// Write on a sibling's stream; none comes before this one was [`SiblingInput::Written`].
     Deltas { stream: FollowerId, deltas: Box<Deltas> },
-    /// Ask on a stream of its own; end with [`SiblingInput::Probed`], in `within_ms` at the latest.
+    /// Ask on a stream of its own; end with [`SiblingInput::Probed`], in twice `within_ms` at the latest.
     Probe { link: LinkId, probe: ProbeId, what: Probe },
     /// All servers that are known, for the disk: where to begin after the next start.
     Members(Vec<Member>),

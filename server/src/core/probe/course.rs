@@ -202,15 +202,25 @@ impl Pams {
         let asked = matches!(open.home, Home::Asked) && open.witness_at.is_none();
         open.home = Home::Unreachable(why);
         if !asked {
-            self.ask_witness(now, id);
+            self.ask_others(now, id);
         }
+    }
+
+    /// Whoever can tell beside the home that was asked; it may have moved to us meanwhile.
+    fn ask_others(&mut self, now: Moment, id: ProbeId) {
+        let Some(open) = self.probes.open.get_mut(&id) else { return };
+        if self.directory.row(open.peer).is_none() {
+            return self.ask_witness(now, id);
+        }
+        open.home = Home::Us;
+        self.ask_here(now, id);
     }
 
     /// What is due by now.
     pub(in super::super) fn end_probes(&mut self, now: Moment) {
         while let Some((_, id)) = self.probes.timers.first().copied().filter(|(at, _)| *at <= now) {
             match self.probes.open.get(&id) {
-                Some(open) if open.deadline > now => self.ask_witness(now, id),
+                Some(open) if open.deadline > now => self.ask_others(now, id),
                 _ => self.finish(now, id),
             }
         }

@@ -315,16 +315,25 @@ fn when_its_home_is_silent_agents_here_are_asked() {
     assert_eq!(among.step(5_500, "checked #2 total=80 busy"), "", "the home may still answer");
     assert_eq!(among.until(6_400), "probe 3 home_unreachable in 2000ms: b good 80ms; busy live");
     among.step(6_400, "heard #2");
+    // It comes to us while its home is asked.
+    among.tell(6_400, "c", Liveness::Live);
+    assert_eq!(among.step(6_400, "probe 9 c"), "ask 9 c 1600ms hops 1");
+    among.step(6_420, "open #3 c checks h1");
+    assert_eq!(among.until(7_400), "check #3 c 800ms > check #2 c 800ms");
+    among.step(7_450, "checked #3");
+    let said = among.step(7_450, "checked #2 total=80");
+    assert_eq!(said, "probe 9 reachable in 1050ms: home good 50ms, b good 80ms; - live");
+    among.step(7_450, "lost #3");
     // Its home refuses: it knows better, and so shall we soon.
-    among.step(6_500, "probe 4 a");
-    assert_eq!(among.home_says(6_600, 4, Some(Err(Rejection::Role))), "check #2 a 1520ms");
-    let said = among.step(6_700, "checked #2 no_answer");
+    among.step(7_500, "probe 4 a");
+    assert_eq!(among.home_says(7_600, 4, Some(Err(Rejection::Role))), "check #2 a 1520ms");
+    let said = among.step(7_700, "checked #2 no_answer");
     assert_eq!(said, "probe 4 home_unreachable in 200ms: b no_answer; - live");
     // The connection ends while it is asked, and then there is none.
-    among.step(6_800, "probe 5 a");
-    among.sibling(6_900, SiblingInput::Unlinked { link: FAR });
-    assert_eq!(among.home_says(6_900, 5, None), "check #2 a 1520ms");
-    assert_eq!(among.step(7_000, "probe 6 a"), "check #2 a 1600ms");
+    among.step(7_800, "probe 5 a");
+    among.sibling(7_900, SiblingInput::Unlinked { link: FAR });
+    assert_eq!(among.home_says(7_900, 5, None), "check #2 a 1520ms");
+    assert_eq!(among.step(8_000, "probe 6 a"), "check #2 a 1600ms");
 }
 
 #[test]

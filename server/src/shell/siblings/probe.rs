@@ -21,7 +21,8 @@ use crate::core::{
     probe::ProbeId,
 };
 
-/// Asks on a stream of its own, for as long as the answer may take; `None`: the connection has just ended.
+/// Asks on a stream of its own; `None`: the connection has just ended. The core waits no longer than whoever asked does: here
+/// is an end of it in any case.
 pub(super) async fn ask(door: &Door, connection: Option<Connection>, probe: ProbeId, what: Probe) {
     let asked = async {
         match quic::request(&connection?, &Frame::Probe(what)).await {
@@ -36,7 +37,7 @@ pub(super) async fn ask(door: &Door, connection: Option<Connection>, probe: Prob
             }
         }
     };
-    let ack = timeout(Duration::from_millis(what.within_ms.into()), asked).await.ok().flatten();
+    let ack = timeout(Duration::from_millis(what.within_ms.into()) * 2, asked).await.ok().flatten();
     tell(door, SiblingInput::Probed { probe, ack }).await;
 }
 
