@@ -73,6 +73,7 @@ fn log(notice: &Notice, again: bool) {
             info!(%peer, "subscriber lost: it did not acknowledge, or come back, in time");
         }
         Notice::SubscriptionRefused { peer } => debug!(%peer, "subscription refused"),
+        Notice::LateChecked { peer } => debug!(%peer, "what it found out came too late, or was not asked"),
         Notice::Server { server, name, state: State::Alive } => info!(%server, name, "another server is here"),
         Notice::Server { server, name, state: State::Suspect } => {
             info!(%server, name, "another server does not answer; others are asked");

@@ -33,7 +33,7 @@ use crate::{
 const LIMIT: usize = 100;
 
 /// What stands in a path in place of `{id}`.
-type PathId = Result<Path<String>, PathRejection>;
+pub type PathId = Result<Path<String>, PathRejection>;
 type Answer<T> = Result<Json<T>, Refusal>;
 
 /// Metrics for Prometheus
@@ -103,7 +103,7 @@ pub struct PeersQuery {
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "the description of what `peer_id` reads")]
-struct PeerPath {
+pub struct PeerPath {
     /// Peer id.
     id: PeerId,
 }
@@ -311,7 +311,7 @@ fn within(limit: Option<usize>) -> Result<usize, Refusal> {
     }
 }
 
-fn peer_id(path: PathId) -> Result<PeerId, Refusal> {
+pub fn peer_id(path: PathId) -> Result<PeerId, Refusal> {
     let Path(text) = path.map_err(|e| Refusal::bad(e.body_text()))?;
     text.parse()
         .map_err(|_| Refusal::bad(format!("{text:?} is no peer id")).hint("give a UUID, as /api/v1/peers lists them"))

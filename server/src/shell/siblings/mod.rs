@@ -8,6 +8,7 @@ pub mod book;
 mod call;
 mod follow;
 mod greet;
+mod probe;
 pub mod renew;
 mod serve;
 
@@ -202,6 +203,10 @@ impl Siblings {
                     // There is room for the one that is on its way; a stream that has ended says so by itself.
                     let _ = feed.try_send(deltas);
                 }
+            }
+            SiblingOutput::Probe { link, probe, what } => {
+                let (door, connection) = (self.door.clone(), self.link(link));
+                self.tasks.spawn(async move { probe::ask(&door, connection, probe, what).await });
             }
             SiblingOutput::Members(members) => {
                 self.door.neighbours.know(&members);
