@@ -66,14 +66,11 @@ async fn a_server_is_stopped(cluster: &mut Cluster<'_>) -> Outcome {
 
 async fn cut(cluster: &mut Cluster<'_>, way: Cut, time: Duration) -> Outcome {
     let begin = Clock.now();
-    cluster.watch.cut_off("s1", way != Cut::Out);
     cluster.cut("s1", way);
     let (detected, homed) = cluster.noticed("s1", begin, &["down"], WITHIN).await?;
     sleep(time.saturating_sub(Clock.now().since(begin))).await;
     cluster.cut("s1", Cut::None);
-    let noticed = mended(cluster, detected, homed).await;
-    cluster.watch.cut_off("s1", false);
-    noticed
+    mended(cluster, detected, homed).await
 }
 
 /// Until all see each other, and say the same.
