@@ -6,6 +6,7 @@
 
 mod cases;
 mod company;
+mod prometheus;
 mod table;
 mod views;
 mod watch;
