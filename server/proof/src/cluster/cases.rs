@@ -10,13 +10,15 @@ use tokio::time::sleep;
 
 use super::{
     Case, Noticed,
-    company::{Cluster, Cut, SERVERS, fill},
+    company::{AGENTS, Cluster, Cut, SERVERS, fill},
+    prometheus::Prometheus,
 };
+use crate::pams::PATIENCE;
 
 type Outcome = anyhow::Result<Noticed>;
 pub type Run = for<'a> fn(&'a mut Cluster<'_>) -> Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 10] = [
     case("cluster-kill", "s1: kill -9", |c| Box::pin(a_server_is_killed(c))),
     case("cluster-stop", "s1: SIGSTOP for 20 s", |c| Box::pin(a_server_is_stopped(c))),
     case("cluster-mute", "s1 reaches nobody for 15 s", |c| Box::pin(cut(c, Cut::Out, ONE_WAY))),
@@ -29,6 +31,7 @@ pub const CASES: [Case; 9] = [
     },
     case("cluster-drain", "s1: pams-server drain", |c| Box::pin(a_server_is_drained(c))),
     case("cluster-restart", "s1, s2, s3 restart in turn", |c| Box::pin(all_restart_in_turn(c))),
+    case("cluster-prometheus", "Prometheus asks any; s1: kill -9", |c| Box::pin(prometheus_asks_any_server(c))),
 ];
 
 /// What a server did not answer for so long is at most noticed and mended within this, in a debug build on a busy machine.
@@ -66,14 +69,11 @@ async fn a_server_is_stopped(cluster: &mut Cluster<'_>) -> Outcome {
 
 async fn cut(cluster: &mut Cluster<'_>, way: Cut, time: Duration) -> Outcome {
     let begin = Clock.now();
-    cluster.watch.cut_off("s1", way != Cut::Out);
     cluster.cut("s1", way);
     let (detected, homed) = cluster.noticed("s1", begin, &["down"], WITHIN).await?;
     sleep(time.saturating_sub(Clock.now().since(begin))).await;
     cluster.cut("s1", Cut::None);
-    let noticed = mended(cluster, detected, homed).await;
-    cluster.watch.cut_off("s1", false);
-    noticed
+    mended(cluster, detected, homed).await
 }
 
 /// Until all see each other, and say the same.
@@ -139,4 +139,16 @@ async fn all_restart_in_turn(cluster: &mut Cluster<'_>) -> Outcome {
         (longest.back, longest.equal) = (longest.back.max(back), longest.equal.max(equal));
     }
     Ok(longest)
+}
+
+/// From each server it learns of all servers and all agents; with one dead, from each of the others.
+async fn prometheus_asks_any_server(cluster: &mut Cluster<'_>) -> Outcome {
+    let prometheus = Prometheus::start(cluster.lab, "h6")?;
+    prometheus.scrapes(&SERVERS, (SERVERS.len(), AGENTS), Clock.now(), PATIENCE).await?;
+    let begin = Clock.now();
+    cluster.end("s1", Signal::SIGKILL).await?;
+    let (detected, homed) = cluster.noticed("s1", begin, &["down"], WITHIN).await?;
+    prometheus.scrapes(&["s2", "s3"], (SERVERS.len() - 1, AGENTS), begin, PATIENCE).await?;
+    let equal = cluster.equal(begin, PATIENCE).await?;
+    Ok(Noticed { detected: Some(detected), homed: Some(homed), equal: Some(equal), ..Noticed::default() })
 }

@@ -6,6 +6,7 @@
 
 mod cases;
 mod company;
+mod prometheus;
 mod table;
 mod views;
 mod watch;
@@ -86,7 +87,7 @@ impl Case {
 impl Finding {
     /// What must hold in every case.
     fn check(self) -> anyhow::Result<Self> {
-        let (lost, doubled, gone) = (self.account.lost(), self.account.doubled(), self.gone.wrongly.len());
+        let (lost, doubled, gone) = (self.account.lost(), self.account.doubled(), self.gone.len());
         let fits = lost == 0 && doubled == 0 && gone == 0;
         ensure!(fits, "{lost} records lost, {doubled} doubled, {gone} peers wrongly gone: {self:?}");
         Ok(self)

@@ -33,7 +33,7 @@ pub fn table(findings: &[Finding]) -> Table {
             account.own.opened.to_string(),
             account.lost().to_string(),
             account.doubled().to_string(),
-            gone(finding),
+            finding.gone.len().to_string(),
         ]);
     }
     table
@@ -41,12 +41,4 @@ pub fn table(findings: &[Finding]) -> Table {
 
 fn seconds(time: Option<Duration>) -> String {
     time.map_or_else(|| "-".to_owned(), |time| format!("{:.2}", time.as_secs_f64()))
-}
-
-/// With those that a server took for gone while it heard nobody.
-fn gone(finding: &Finding) -> String {
-    match finding.gone.cut_off.len() {
-        0 => finding.gone.wrongly.len().to_string(),
-        cut_off => format!("{} ({cut_off} at the cut-off)", finding.gone.wrongly.len()),
-    }
 }

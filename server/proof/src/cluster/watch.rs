@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pams_shared::{clock::Clock, control::Control, id::PeerId};
+use pams_shared::{control::Control, id::PeerId};
 use serde::Deserialize;
 use tokio::task::JoinHandle;
 
@@ -15,23 +15,11 @@ const LOOK: Duration = Duration::from_millis(200);
 
 pub struct Watch {
     task: JoinHandle<()>,
-    seen: Arc<Mutex<Seen>>,
-}
-
-#[derive(Default)]
-struct Seen {
-    /// A server that hears nobody can know nothing: from when on, and until when if that is over.
-    cut_off: Vec<(&'static str, u64, Option<u64>)>,
-    found: Gone,
+    gone: Arc<Mutex<Gone>>,
 }
 
 /// Pairs of a server and a peer that it took for gone.
-#[derive(Clone, Debug, Default)]
-pub struct Gone {
-    pub wrongly: BTreeSet<(&'static str, PeerId)>,
-    /// At a server while it heard nobody.
-    pub cut_off: BTreeSet<(&'static str, PeerId)>,
-}
+pub type Gone = BTreeSet<(&'static str, PeerId)>;
 
 #[derive(Deserialize)]
 struct Page {
@@ -41,7 +29,6 @@ struct Page {
 #[derive(Deserialize)]
 struct Peer {
     id: PeerId,
-    liveness_since_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -51,31 +38,20 @@ struct Events {
 
 #[derive(Deserialize)]
 struct Event {
-    at_ms: u64,
     peer: PeerId,
     what: String,
 }
 
 impl Watch {
     pub fn start(servers: Vec<(&'static str, Control)>) -> Self {
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let task = tokio::spawn(watch(servers, seen.clone()));
-        Self { task, seen }
-    }
-
-    /// From now on `server` hears nobody, or does again.
-    pub fn cut_off(&self, server: &'static str, cut: bool) {
-        let (mut seen, now) = (lock(&self.seen), Clock.now().wall_ms());
-        if cut {
-            seen.cut_off.push((server, now, None));
-        } else {
-            seen.cut_off.iter_mut().filter(|(of, ..)| *of == server).for_each(|(.., until)| *until = Some(now));
-        }
+        let gone = Arc::new(Mutex::new(Gone::default()));
+        let task = tokio::spawn(watch(servers, gone.clone()));
+        Self { task, gone }
     }
 
     /// What was seen.
     pub fn found(&self) -> Gone {
-        lock(&self.seen).found.clone()
+        lock(&self.gone).clone()
     }
 }
 
@@ -85,7 +61,7 @@ impl Drop for Watch {
     }
 }
 
-async fn watch(servers: Vec<(&'static str, Control)>, seen: Arc<Mutex<Seen>>) {
+async fn watch(servers: Vec<(&'static str, Control)>, gone: Arc<Mutex<Gone>>) {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -93,36 +69,22 @@ async fn watch(servers: Vec<(&'static str, Control)>, seen: Arc<Mutex<Seen>>) {
         let now = |(server, control): (&'static str, Control)| async move { (server, gone_at(&control).await) };
         let mut answers: tokio::task::JoinSet<_> = servers.iter().cloned().map(now).collect();
         while let Some(answer) = answers.join_next().await {
-            let Ok((server, gone)) = answer else { continue };
-            let mut seen = lock(&seen);
-            for (peer, at) in gone {
-                seen.note(server, peer, at);
-            }
+            let Ok((server, peers)) = answer else { continue };
+            lock(&gone).extend(peers.into_iter().map(|peer| (server, peer)));
         }
     }
 }
 
-/// Who is gone or was gone by the word of a server, and since when; nobody while it does not answer.
-async fn gone_at(control: &Control) -> Vec<(PeerId, u64)> {
+/// Who is gone or was gone by the word of a server; nobody while it does not answer.
+async fn gone_at(control: &Control) -> Vec<PeerId> {
     let mut gone = Vec::new();
     if let Ok(page) = control.get::<Page>("/api/v1/peers?liveness=gone&limit=1000").await {
-        gone.extend(page.peers.into_iter().map(|p| (p.id, p.liveness_since_ms)));
+        gone.extend(page.peers.into_iter().map(|p| p.id));
     }
     if let Ok(events) = control.get::<Events>("/api/v1/events?limit=1000").await {
-        gone.extend(events.events.into_iter().filter(|e| e.what == "gone").map(|e| (e.peer, e.at_ms)));
+        gone.extend(events.events.into_iter().filter(|e| e.what == "gone").map(|e| e.peer));
     }
     gone
-}
-
-impl Seen {
-    fn note(&mut self, server: &'static str, peer: PeerId, at: u64) {
-        let covers = |(of, from, until): &(&str, u64, Option<u64>)| {
-            *of == server && *from <= at && until.is_none_or(|until| at <= until)
-        };
-        let excused = self.cut_off.iter().any(covers);
-        let set = if excused { &mut self.found.cut_off } else { &mut self.found.wrongly };
-        set.insert((server, peer));
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
