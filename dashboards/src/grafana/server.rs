@@ -77,9 +77,9 @@ fn joining() -> Vec<Panel> {
         panel("Sessions", "short", "Agents that are connected now. It should follow the number of peers that are live.")
             .from_zero()
             .ask("{{instance}}", &chosen(&s::SESSIONS).now().sum(&["instance"])),
-        panel("Comings and goings", "short", "What became of peers in each step of time. Many that return at once: the server or its network was away.")
+        panel("Comings and goings", "short", "What became of peers in each step of time; moved are those that went to another server. Many that return at once: the server or its network was away.")
             .stacked(Stack::Bars)
-            .colours(vec![("gone", RED), ("left", style::PALE), ("came", GREEN), ("returned", BLUE), ("restarted", ORANGE), ("superseded", PURPLE)])
+            .colours(vec![("gone", RED), ("left", style::PALE), ("came", GREEN), ("returned", BLUE), ("restarted", ORANGE), ("superseded", PURPLE), ("moved", style::TEAL)])
             .ask("{{event}}", &chosen(&s::EVENTS).increase(RATE).sum(&["event"])),
         panel("Handshakes", "short", "Connections that were asked for, by result. failed and timeout: strangers, or a network that loses packets. busy: too many at once; they try again. certificate: an agent that was forgotten, or an old one.")
             .stacked(Stack::Bars)
@@ -131,19 +131,22 @@ fn reports() -> Vec<Panel> {
 }
 
 fn rosters() -> Vec<Panel> {
+    // Each server works out the rosters of all peers, so what servers say of the whole is no sum; whom they tell is.
+    let cut = |reason| chosen(&s::ROSTER_CUT).is("reason", reason).now();
     vec![
-        panel("Who watches whom", "short", "Pairs of a peer and one that is to watch it by this server's rosters, and peers with fewer watchers than `roster.watchers`. Short for long: too few of an overlay take a roster.")
+        panel("Who watches whom", "short", "Pairs of a peer and one that is to watch it, and peers with fewer watchers than `roster.watchers`, over the peers of all servers; each server works out the same, and the highest number is shown. Short for long: too few of an overlay take a roster.")
             .from_zero()
             .colours(vec![("pairs", GREEN), ("short of watchers", RED)])
-            .ask("pairs", &chosen(&s::ROSTER_EDGES).now().sum(&[]))
-            .ask("short of watchers", &chosen(&s::ROSTER_SHORT).now().sum(&[])),
+            .ask("pairs", &chosen(&s::ROSTER_EDGES).now().max(&[]))
+            .ask("short of watchers", &chosen(&s::ROSTER_SHORT).now().max(&[])),
         panel("Changes of rosters", "short", "Pairs made and unmade, and rosters told to agents, in each step of time. A few for each peer that comes or goes; many all the time: peers flap.")
             .from_zero()
-            .ask("pairs changed", &chosen(&s::ROSTER_EDGES_CHANGED).increase(RATE).sum(&[]))
+            .ask("pairs changed", &chosen(&s::ROSTER_EDGES_CHANGED).increase(RATE).max(&[]))
             .ask("rosters told", &chosen(&s::ROSTERS_PUSHED).increase(RATE).sum(&[])),
         panel("Left out of rosters", "short", "By reason. roster_max: pairs whose watcher takes no more; raise `limits.roster` of the agents. memberships: overlays of a peer beyond 32.")
             .from_zero()
-            .ask("{{reason}}", &chosen(&s::ROSTER_CUT).now().sum(&["reason"])),
+            .ask("roster_max", &cut("roster_max").sum(&[]))
+            .ask("memberships", &cut("memberships").max(&[])),
     ]
 }
 

@@ -53,6 +53,7 @@ pub struct Seen {
     pub home: Option<ServerId>,
     /// Changes of home in this life.
     pub attach: u64,
+    pub buddies: usize,
     /// Buddies that it does not take for live.
     pub not_live: usize,
     pub pings: Ledger,
@@ -121,6 +122,7 @@ async fn look(running: &[Running]) -> anyhow::Result<Vec<Seen>> {
             peer: view.peer,
             home: view.home.server.filter(|_| view.home.connected),
             attach: view.home.attach,
+            buddies: view.buddies.len(),
             not_live: view.buddies.iter().filter(|b| b.liveness != Some(pams_shared::status::Liveness::Live)).count(),
             pings: view.ledgers.iter().find(|l| l.kind == Kind::Ping).map(|l| l.ledger).unwrap_or_default(),
         });

@@ -1,7 +1,11 @@
 //! `pams-proof icmp`: PAMS's network stage beside ICMP, on a link of 50 ms. `pams-proof link`: hosts to try things out on.
 //! `pams-proof cluster`: what befalls three servers and sixty agents. All need root. The scenarios are `cargo test -p pams-proof --features real`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -44,6 +48,9 @@ enum What {
         /// Cases that are played at once
         #[arg(long, default_value_t = 1)]
         at_once: usize,
+        /// Keep the logs of all hosts in this folder
+        #[arg(long, value_name = "DIR")]
+        logs: Option<PathBuf>,
     },
     /// Hosts to try things out on, until stdin is closed
     #[command(after_help = by_hand::HELP)]
@@ -68,7 +75,7 @@ fn main() -> ExitCode {
         What::Role { role: Role::Agent, file } => role::agent(&file),
         What::Role { role: Role::Server, file } => role::server(&file),
         What::Role { role: Role::Crowd, file } => crowd::crowd(&file),
-        What::Cluster { words, at_once } => block_on(befall(&words, at_once)),
+        What::Cluster { words, at_once, logs } => block_on(befall(&words, at_once, logs.as_deref())),
         What::Icmp { delay, rounds, count } => block_on(icmp(delay, rounds, count)),
         What::Link { hosts } => block_on(async {
             lab::check()?;
@@ -123,12 +130,12 @@ async fn icmp(delay: Duration, rounds: usize, count: usize) -> anyhow::Result<()
     Ok(())
 }
 
-async fn befall(words: &[String], at_once: usize) -> anyhow::Result<()> {
+async fn befall(words: &[String], at_once: usize, logs: Option<&Path>) -> anyhow::Result<()> {
     lab::check()?;
     lab::clear_away()?;
     let cases = cluster::chosen(words);
     ensure!(!cases.is_empty(), "no case has such a name; there are {}", cluster::CASES.map(|c| c.name).join(", "));
-    let (found, failed) = cluster::play(&std::env::current_exe()?, &cases, at_once).await;
+    let (found, failed) = cluster::play(&std::env::current_exe()?, &cases, at_once, logs).await;
     println!("{}", cluster::table(&found));
     ensure!(failed == 0, "{failed} of {} cases failed", cases.len());
     Ok(())

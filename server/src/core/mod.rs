@@ -18,6 +18,7 @@ mod books;
 pub mod cluster;
 pub mod config;
 mod directory;
+mod ears;
 mod forgotten;
 mod io;
 mod known;
@@ -72,6 +73,8 @@ pub struct Pams {
     draining: bool,
     /// Since when we run without a stall; silence before it proves nothing.
     awake: Moment,
+    /// When anybody was heard last.
+    ears: Moment,
     sessions: BTreeMap<SessionId, PeerId>,
     directory: Directory,
     forgotten: Forgotten,
@@ -112,6 +115,7 @@ impl Pams {
             started: now,
             draining: false,
             awake: now,
+            ears: now,
             sessions: BTreeMap::new(),
             directory: Directory::default(),
             forgotten: Forgotten::default(),
@@ -143,7 +147,10 @@ impl Pams {
             Input::Forget { peer, force } => self.forget(now, peer, force),
             Input::Reconfigured(config) => self.reconfigured(now, *config),
             Input::Stalled { late } => self.stalled(now, late),
-            Input::Sibling(input) => self.sibling(now, input),
+            Input::Sibling(input) => {
+                self.hears_sibling(now, &input);
+                self.sibling(now, input);
+            }
             Input::Drain => self.draining = true,
             Input::Evacuate => self.begin_evacuation(now),
             Input::Tick => {}
@@ -235,6 +242,8 @@ impl Pams {
         let heard = row.heard.max(self.awake);
         let (overdue, gone) = (heard + self.config.overdue_after(), heard + self.config.gone_after);
         match row.liveness {
+            // In short steps, for it may end at any time.
+            _ if now >= gone && self.is_deaf(now) => self.directory.look_again(peer, now + self.config.pace),
             _ if now >= gone => self.depart(now, peer, Liveness::Gone, What::Gone),
             Liveness::Live if now >= overdue => self.directory.judge(peer, Liveness::Overdue, now, gone),
             Liveness::Live => self.directory.look_again(peer, overdue),
@@ -244,6 +253,7 @@ impl Pams {
 
     /// A sign of life. One that left stays so: only a new session tells that it is back.
     fn heard(&mut self, now: Moment, peer: PeerId) {
+        self.hears(now);
         let overdue_after = self.config.overdue_after();
         let Some(row) = self.directory.row_mut(peer) else { return };
         row.heard = now;

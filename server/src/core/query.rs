@@ -47,6 +47,11 @@ impl Pams {
         Page { peers, next }
     }
 
+    /// The first `limit` of the peers whose home we are, in order of their ids: each peer is shown at one server.
+    pub fn own_peers(&self, now: Moment, limit: usize) -> impl Iterator<Item = PeerView> {
+        self.directory.after(None).take(limit).map(move |(peer, row)| row.view(peer, self.cluster.me.id, now))
+    }
+
     /// All that is known of a peer.
     pub fn peer(&self, now: Moment, peer: PeerId) -> Option<PeerDetail> {
         let Some(row) = self.directory.row(peer) else { return self.foreign_peer(now, peer) };

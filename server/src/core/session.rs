@@ -38,6 +38,7 @@ impl Pams {
             self.outputs.push_back(Output::Reject { session, rejected: Rejected { code, detail } });
             return;
         }
+        self.hears(now);
         let offset_ms = hello.wall_ms.cast_signed().wrapping_sub(now.wall_ms().cast_signed());
         if offset_ms.unsigned_abs() > CLOCK_OFFSET_MAX_MS {
             self.notice(Notice::ClockOff { peer, offset_ms });

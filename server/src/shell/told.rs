@@ -86,7 +86,7 @@ fn log(notice: &Notice, again: bool) {
             warn!(%server, error, "what another server shared cannot be; it is asked anew");
         }
         Notice::SiblingsFull { server } => {
-            warn!(%server, "another server was turned away: no room, or no way to follow")
+            warn!(%server, "another server was turned away: no room, or no way to follow");
         }
         Notice::Stalled { late } => warn!(?late, "the server did not run for a while; silence before now says nothing"),
     }

@@ -95,7 +95,7 @@ impl<'a> Cluster<'a> {
         }
         let mut crowds = Vec::new();
         for (host, at) in CROWDS.into_iter().zip(SERVERS.into_iter().flat_map(|s| [s, s])) {
-            let role = CrowdRole { agents: agents(lab, host), join: Some(token(lab, at, Role::Agent)?) };
+            let role = CrowdRole { agents: agents(lab, host)?, join: Some(token(lab, at, Role::Agent)?) };
             let (process, peers) = Process::start(lab, host, "crowd", &role).await?;
             let peers: Vec<PeerId> = serde_json::from_value(peers)?;
             ensure!(peers.len() == CROWD, "{host} has {} agents", peers.len());
@@ -105,10 +105,24 @@ impl<'a> Cluster<'a> {
         let mut cluster = Self { lab, servers, crowds, watch };
         let begin = Clock.now();
         cluster.all_alive(begin, PATIENCE).await?;
-        let loaded = |seen: &Seen| seen.pings.good >= 3 && seen.not_live == 0;
-        cluster.agents_until("all agents watch all their buddies", begin, PATIENCE, loaded).await?;
+        cluster.loaded(begin).await?;
         cluster.equal(begin, PATIENCE).await?;
         Ok(cluster)
+    }
+
+    /// Waits until the load is as it should be. Who watches whom goes by a hash, so that some agents watch many, and one or
+    /// another watches nobody.
+    async fn loaded(&mut self, begin: Moment) -> anyhow::Result<()> {
+        loop {
+            let seen = self.look().await?;
+            let buddies: usize = seen.iter().map(|s| s.buddies).sum();
+            let begun = seen.iter().all(|s| s.not_live == 0 && s.pings.good >= 2 * s.buddies as u64);
+            if buddies == AGENTS * WATCHERS && begun {
+                return Ok(());
+            }
+            ensure!(Clock.now().since(begin) < PATIENCE, "the load is {buddies} buddies in all");
+            sleep(LOOK).await;
+        }
     }
 
     pub fn server(&self, host: &str) -> &Server {
@@ -390,7 +404,7 @@ fn token(lab: &Lab, host: &str, role: Role) -> anyhow::Result<String> {
     Ok(Token { pin: pin_of(&data)?, id, secret, addresses: vec![lab.at(host, SERVER_PORT).into()] }.to_string())
 }
 
-fn agents(lab: &Lab, host: &str) -> Vec<Config> {
+fn agents(lab: &Lab, host: &str) -> anyhow::Result<Vec<Config>> {
     let agent = |i: u16| {
         let name = format!("{host}-{i}");
         let mut config = Config {
@@ -400,10 +414,11 @@ fn agents(lab: &Lab, host: &str) -> Vec<Config> {
             http: Http::At(lab.at(host, AGENT_HTTP + i)),
             overlays: vec!["crowd".into()],
             name: Some(name),
+            log: "warn".parse()?,
             ..Config::default()
         };
         (config.ping.interval, config.ping.retry) = (INTERVAL, INTERVAL);
-        config
+        Ok(config)
     };
     (0..CROWD as u16).map(agent).collect()
 }

@@ -12,7 +12,7 @@ mod watch;
 
 use std::{path::Path, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tokio::task::JoinSet;
 
 pub use self::{cases::CASES, table::table};
@@ -57,12 +57,17 @@ pub struct Noticed {
 }
 
 impl Case {
-    /// In a lab of its own. `program` is `pams-proof`.
-    pub async fn play(self, program: &Path) -> anyhow::Result<Finding> {
+    /// In a lab of its own. `program` is `pams-proof`; the logs are kept in `logs`, if that is given.
+    async fn play(self, program: &Path, logs: Option<&Path>) -> anyhow::Result<Finding> {
         let lab = Lab::new(program, &HOSTS)?;
-        let finding = self.within(&lab).await.with_context(|| format!("the logs end with\n{}", lab.logs(12)))?;
-        finding.check().with_context(|| format!("{finding:?}; the logs end with\n{}", lab.logs(12)))?;
-        Ok(finding)
+        let ended = self.within(&lab).await.and_then(Finding::check);
+        if let Some(folder) = logs.map(|folder| folder.join(self.name)) {
+            std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            for host in HOSTS {
+                std::fs::copy(lab.log_path(host), folder.join(format!("{host}.log")))?;
+            }
+        }
+        ended.with_context(|| format!("the logs end with\n{}", lab.logs(12)))
     }
 
     async fn within(self, lab: &Lab) -> anyhow::Result<Finding> {
@@ -80,12 +85,11 @@ impl Case {
 
 impl Finding {
     /// What must hold in every case.
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(self) -> anyhow::Result<Self> {
         let (lost, doubled, gone) = (self.account.lost(), self.account.doubled(), self.gone.wrongly.len());
-        anyhow::ensure!(lost == 0, "{lost} records are lost");
-        anyhow::ensure!(doubled == 0, "{doubled} records are doubled");
-        anyhow::ensure!(gone == 0, "{gone} times a server took a peer for gone that was there");
-        Ok(())
+        let fits = lost == 0 && doubled == 0 && gone == 0;
+        ensure!(fits, "{lost} records lost, {doubled} doubled, {gone} peers wrongly gone: {self:?}");
+        Ok(self)
     }
 }
 
@@ -94,16 +98,17 @@ pub fn chosen(words: &[String]) -> Vec<Case> {
     CASES.into_iter().filter(|c| words.is_empty() || words.iter().any(|w| c.name.contains(w.as_str()))).collect()
 }
 
-/// Plays them, so many at once; gives what they found, in their order, and how many failed.
-pub async fn play(program: &Path, cases: &[Case], at_once: usize) -> (Vec<Finding>, usize) {
+/// Plays them, so many at once; gives what they found, in their order, and how many failed. The hosts' logs are kept in
+/// folders of `logs`, if that is given.
+pub async fn play(program: &Path, cases: &[Case], at_once: usize, logs: Option<&Path>) -> (Vec<Finding>, usize) {
     let (mut playing, mut found, mut failed) = (JoinSet::new(), Vec::new(), 0);
     let mut waiting = cases.iter().copied().enumerate();
     loop {
         while playing.len() < at_once.max(1)
             && let Some((number, case)) = waiting.next()
         {
-            let program = program.to_owned();
-            playing.spawn_local(async move { (number, case.name, case.play(&program).await) });
+            let (program, logs) = (program.to_owned(), logs.map(Path::to_owned));
+            playing.spawn_local(async move { (number, case.name, case.play(&program, logs.as_deref()).await) });
         }
         match playing.join_next().await {
             None => break,

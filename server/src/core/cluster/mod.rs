@@ -187,6 +187,11 @@ impl Cluster {
         self.membership.members().find(|seen| seen.member.id == server).map(|seen| seen.state)
     }
 
+    /// Whether there are other servers, as far as we know, heard or not.
+    pub fn knows_others(&self) -> bool {
+        self.membership.members().any(|seen| seen.member.id != self.me.id && seen.state != State::Left)
+    }
+
     /// Whether there is a sibling that holds, or is about to hold, what we own.
     fn is_held(&self) -> bool {
         self.followers.values().any(|f| f.ours && !matches!(self.state(f.who), Some(State::Down | State::Left)))

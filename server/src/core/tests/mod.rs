@@ -4,6 +4,7 @@
 
 mod bounds;
 mod changes;
+mod ears;
 mod random;
 mod rosters;
 mod rules;

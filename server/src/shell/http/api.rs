@@ -22,7 +22,7 @@ use utoipa::IntoParams;
 use super::{About, Sources, pages};
 use crate::{
     core::{
-        Event, Forgot,
+        Event, Forgot, Pams,
         view::{ClusterView, Filter, Overlays, PAGE_MAX, Page, PeerDetail},
     },
     metrics::Snapshot,
@@ -141,7 +141,7 @@ pub async fn peer(State(sources): State<Arc<Sources>>, id: PathId, _: Asked<Noth
 #[utoipa::path(get, path = "/api/v1/overlays", tag = "api",
     responses((status = 200, description = "All overlays", body = Overlays), (status = 400, description = "The query cannot be used")))]
 pub async fn overlays(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<Overlays> {
-    Ok(Json(sources.handle.look(|pams, now| pams.overlays(now)).await?))
+    Ok(Json(sources.handle.look(Pams::overlays).await?))
 }
 
 /// `?limit=`.
@@ -246,7 +246,7 @@ pub async fn reload(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> A
 #[utoipa::path(get, path = "/api/v1/cluster", tag = "api",
     responses((status = 200, description = "The cluster", body = ClusterView), (status = 400, description = "The query cannot be used")))]
 pub async fn cluster(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<ClusterView> {
-    Ok(Json(sources.handle.look(|pams, now| pams.cluster(now)).await?))
+    Ok(Json(sources.handle.look(Pams::cluster).await?))
 }
 
 /// The ledger of the whole cluster
@@ -256,7 +256,7 @@ pub async fn cluster(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> 
 #[utoipa::path(get, path = "/api/v1/ledger", tag = "api",
     responses((status = 200, description = "By kind", body = BTreeMap<String, Ledger>), (status = 400, description = "The query cannot be used")))]
 pub async fn ledger(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<BTreeMap<Kind, Ledger>> {
-    Ok(Json(sources.handle.look(|pams, now| pams.cluster_ledger(now)).await?))
+    Ok(Json(sources.handle.look(Pams::cluster_ledger).await?))
 }
 
 /// Send all agents to other servers, then stop
