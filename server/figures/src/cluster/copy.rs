@@ -30,7 +30,9 @@ pub async fn copy(peers: usize) -> anyhow::Result<()> {
     nodes[0].ask::<()>(Ask::Load { rate: RATE, ms: LOAD.as_millis() as u64 }).await?;
     sleep(Duration::from_secs(2)).await;
     nodes[1].ask::<Lags>(Ask::Seen).await?;
-    let mut fresh = Node::start(&dir.path().join("s3"), Setting::Fed { peers }, Some(&token(dir.path(), nodes[0].ready.quic)?)).await?;
+    let mut fresh =
+        Node::start(&dir.path().join("s3"), Setting::Fed { peers }, Some(&token(dir.path(), nodes[0].ready.quic)?))
+            .await?;
     let took = held(&mut fresh, peers).await?;
     let lags: [Lags; 2] = [nodes[1].ask(Ask::Seen).await?, fresh.ask(Ask::Seen).await?];
     nodes[0].ask::<Loaded>(Ask::Rest).await?;

@@ -22,6 +22,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use self::node::{Ask, Origin, Ready, Setting};
 pub use self::{
     bare::receive as bare,
     copy::{copy, directory},
@@ -31,8 +32,10 @@ pub use self::{
     partition::measure as partition,
     share::measure as share,
 };
-use self::node::{Ask, Origin, Ready, Setting};
-use crate::{daemons::token_for, proc::{myself, quantile}};
+use crate::{
+    daemons::token_for,
+    proc::{myself, quantile},
+};
 
 /// How long servers may take to know and follow each other.
 const MEET: Duration = Duration::from_secs(20);

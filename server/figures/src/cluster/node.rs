@@ -40,20 +40,30 @@ pub struct Ready {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Ask {
     /// So many peers attach here, and report once.
-    Fill { peers: usize },
+    Fill {
+        peers: usize,
+    },
     /// They change, so many each second; answered at once.
-    Load { rate: usize, ms: u64 },
+    Load {
+        rate: usize,
+        ms: u64,
+    },
     /// Waits for the end of that.
     Rest,
     /// What was seen since the last time.
     Seen,
     /// When it had the first link, and when it held so many entries of others, on the machine's clock in us.
-    Held { entries: usize },
+    Held {
+        entries: usize,
+    },
     Origins,
     Sessions,
     Traffic,
     /// Nothing more gets from here to there, or all does again.
-    Cut { to: Vec<SocketAddr>, cut: bool },
+    Cut {
+        to: Vec<SocketAddr>,
+        cut: bool,
+    },
 }
 
 /// How it stands with what a server shares.

@@ -101,7 +101,8 @@ impl Share {
         for owner in due {
             let Some(log) = self.logs.get_mut(&owner) else { continue };
             log.doubt();
-            let doomed: Vec<PeerId> = log.order.values().filter_map(|h| self.store.at(*h)).map(|s| s.peer).take(left).collect();
+            let doomed: Vec<PeerId> =
+                log.order.values().filter_map(|h| self.store.at(*h)).map(|s| s.peer).take(left).collect();
             left -= doomed.len();
             self.stats.orphaned += doomed.len() as u64;
             self.drop_silently(owner, &doomed);

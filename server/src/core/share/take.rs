@@ -223,7 +223,9 @@ impl Share {
     /// Compares what the owner says that it shares with what is held of it.
     fn compare(&mut self, owner: ServerId, upto: u64, digest: Option<u64>) -> Result<(), ShareError> {
         let Some(log) = self.logs.get_mut(&owner) else { return Ok(()) };
-        let Some(digest) = digest.filter(|_| log.direct.complete && !log.hole && log.direct.held == upto) else { return Ok(()) };
+        let Some(digest) = digest.filter(|_| log.direct.complete && !log.hole && log.direct.held == upto) else {
+            return Ok(());
+        };
         if log.doubt.compare(self.now, digest == log.digest) {
             log.doubt();
             self.stats.mismatches += 1;

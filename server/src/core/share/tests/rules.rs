@@ -102,8 +102,13 @@ fn no_frame_is_longer_than_a_stream_takes() {
     let applications = (0..16).map(|n| format!("{n}{}", "a".repeat(40))).collect();
     let long = Lot { profile: pams_shared::frame::Profile { applications, ..profile }, ..Lot::default() };
     (0..900).for_each(|n| assert!(a.publish(at(0), peer(n), 1 << 48, 1 << 48, Packed::new(&long)).is_some()));
-    a.follow(at(0), STREAM, server(2), Share::new(server(2), 1, ShareConfig::default(), at(0)).want(server(1), server(1)))
-        .unwrap();
+    a.follow(
+        at(0),
+        STREAM,
+        server(2),
+        Share::new(server(2), 1, ShareConfig::default(), at(0)).want(server(1), server(1)),
+    )
+    .unwrap();
     let frames = frames_of(&mut a);
     assert_eq!(frames.iter().map(|frame| frame.entries.len()).sum::<usize>(), 900);
     for frame in frames {

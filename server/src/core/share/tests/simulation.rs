@@ -114,7 +114,10 @@ impl World {
         if self.streams.iter().any(|s| (s.teller, s.follower, s.owner) == (teller, follower, owner)) {
             return;
         }
-        let Some(want) = self.nodes[follower].share.as_ref().map(|share| share.want(owner, server(teller as u64))) else { return };
+        let Some(want) = self.nodes[follower].share.as_ref().map(|share| share.want(owner, server(teller as u64)))
+        else {
+            return;
+        };
         let Some(share) = &mut self.nodes[teller].share else { return };
         self.number += 1;
         let id = FollowerId(self.number);
@@ -137,11 +140,8 @@ impl World {
             if !all && self.random.below(3) == 0 {
                 continue;
             }
-            let [Some(teller), Some(follower)] = self
-                .nodes
-                .get_disjoint_mut([stream.teller, stream.follower])
-                .unwrap()
-                .map(|node| node.share.as_mut())
+            let [Some(teller), Some(follower)] =
+                self.nodes.get_disjoint_mut([stream.teller, stream.follower]).unwrap().map(|node| node.share.as_mut())
             else {
                 continue;
             };
@@ -275,7 +275,8 @@ impl World {
             let known = left.iter().filter_map(|share| share.entry(peer(*n))).any(|e| {
                 let newest = (e.epoch, e.attach) == (truth.epoch, truth.attach);
                 // What it had not got back yet since its last crash, it is not waited for again.
-                let back = e.owner != server(node as u64) || e.generation == generation || lost.entry(peer(*n)).is_some();
+                let back =
+                    e.owner != server(node as u64) || e.generation == generation || lost.entry(peer(*n)).is_some();
                 newest && back && if truth.buried { e.lot.is_none() } else { e.lot == Some(&lot(truth.content)) }
             });
             truth.unsure |= !known;
@@ -298,9 +299,8 @@ impl World {
             let mine = share.after(None).filter(|(_, e)| (e.owner, e.generation) == (me, node.generation));
             let buried = |p: PeerId| self.truths.iter().any(|(n, truth)| peer(*n) == p && truth.buried);
             for (peer, e) in mine.filter(|(p, e)| e.seq <= covered && !buried(*p)) {
-                let newest = |other: &Share| {
-                    other.entry(peer).is_some_and(|o| (o.epoch, o.attach) >= (e.epoch, e.attach))
-                };
+                let newest =
+                    |other: &Share| other.entry(peer).is_some_and(|o| (o.epoch, o.attach) >= (e.epoch, e.attach));
                 let others = self.nodes.iter().enumerate().filter(|(j, _)| *j != i);
                 let held = others.filter_map(|(_, n)| n.share.as_ref()).any(newest);
                 assert!(held || e.lot.is_none(), "{peer} of {me} is covered, and nobody holds it");
