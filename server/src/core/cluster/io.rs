@@ -1,5 +1,7 @@
 //! What happens between this server and its siblings, and what the engine asks for because of it.
 
+use std::time::Duration;
+
 use pams_shared::{
     frame::{Deltas, Follow, Held, Member, Probe, ProbeAck},
     id::{PeerId, ServerId},
@@ -56,8 +58,8 @@ pub enum SiblingInput {
 /// What the shell is to do.
 #[derive(Debug)]
 pub enum SiblingOutput {
-    /// Call, at whichever of these addresses (`host:port`) answers; end with [`SiblingInput::Called`].
-    Call { target: Target, addresses: Vec<String> },
+    /// Call, at whichever of these addresses (`host:port`) answers, for so long; end with [`SiblingInput::Called`].
+    Call { target: Target, addresses: Vec<String>, patience: Duration },
     /// Close the connection with this code. The core has no such link any more.
     Unlink { link: LinkId, code: u32 },
     /// Send as a datagram.

@@ -182,7 +182,7 @@ impl Cluster {
                     seen.map_or_else(Vec::new, |seen| seen.member.addresses.iter().map(ToString::to_string).collect())
                 }
             };
-            self.out.push(SiblingOutput::Call { target, addresses });
+            self.out.push(SiblingOutput::Call { target, addresses, patience: calls.patience(target) });
         }
         self.calls = calls;
     }

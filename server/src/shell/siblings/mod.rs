@@ -173,9 +173,9 @@ impl Siblings {
     /// Does what the core asks for; what is not for siblings is given back.
     pub fn act(&mut self, output: SiblingOutput) -> Option<SiblingOutput> {
         match output {
-            SiblingOutput::Call { target, addresses } => {
+            SiblingOutput::Call { target, addresses, patience } => {
                 let (door, endpoint) = (self.door.clone(), self.endpoint.clone());
-                self.tasks.spawn(async move { call::call(&door, &endpoint, target, &addresses).await });
+                self.tasks.spawn(async move { call::call(&door, &endpoint, target, &addresses, patience).await });
             }
             SiblingOutput::Unlink { link, code } => {
                 let closed = self.links().remove(&link);
