@@ -11,7 +11,7 @@ use pams_shared::{
 
 use crate::{
     setup::{self, peer},
-    trace::name,
+    trace::{self, name},
     world::World,
 };
 
@@ -62,7 +62,7 @@ impl World {
     fn end_views(&self) {
         let shown = |s: usize| -> Vec<serde_json::Value> {
             let show = |view: &PeerView| {
-                assert!(!view.stale, "{}: {view:?}", name(s));
+                assert!(!view.stale, "{}: {}", name(s), trace::shown(view));
                 let mut value = serde_json::to_value(view).expect("plain data");
                 value.as_object_mut().expect("an object").remove("age_ms");
                 value
@@ -91,7 +91,7 @@ impl World {
         let Some((_, home)) = self.session_of(a) else {
             assert!(!self.processes[a].up, "{} has no home", name(a));
             let gone = view.as_ref().is_none_or(|view| matches!(view.liveness, Liveness::Gone | Liveness::Left));
-            assert!(gone && homes.len() <= 1, "{} is no more, and homes are {homes:?}: {view:?}", name(a));
+            assert!(gone && homes.len() <= 1, "{} is no more, and homes are {homes:?}: {:?}", name(a), view.as_ref().map(trace::shown));
             return;
         };
         assert_eq!(homes, [home], "homes of {}", name(a));
@@ -140,11 +140,11 @@ impl World {
                 let told = self.agents[a].told.get(about).cloned().flatten();
                 let (Some(view), Some(told)) = (view, &told) else {
                     let forgotten = self.agents[self.agent_of(*about)].banned;
-                    assert!(view.is_none() || forgotten, "{} is not told of {view:?}", name(a));
+                    assert!(view.is_none() || forgotten, "{} is not told of {:?}", name(a), view.map(trace::shown));
                     continue;
                 };
                 let same = told.order == view.order && told.liveness == Some(view.liveness);
-                assert!(same, "{} at {} is told {told:?} of {view:?}", name(a), name(home));
+                assert!(same, "{} at {} is told {:?} of {}", name(a), name(home), (told.order, told.liveness), trace::shown(view));
             }
         }
     }

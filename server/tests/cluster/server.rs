@@ -296,6 +296,7 @@ impl World {
             }
             Frame::Hello(hello) => {
                 self.servers[s].hellos.insert(conn, hello.epoch);
+                self.unpark(conn, 1);
                 let observed = setup::address(from);
                 Input::Opened { session, peer: peer(from), hello: Box::new(hello), observed, same_host: false }
             }

@@ -6,7 +6,7 @@ use pams_shared::status::Liveness;
 
 use crate::{
     setup::{self, ns, peer},
-    trace::name,
+    trace::{name, shown},
     world::{Event, MS, SECOND, World},
 };
 
@@ -48,7 +48,7 @@ impl World {
             let view = view.unwrap_or_else(|| panic!("{} does not know {}, at home at {}", name(s), name(a), name(home)));
             let here = matches!(view.liveness, Liveness::Live | Liveness::Overdue);
             let right = view.server == setup::id(home) && view.order.epoch == self.processes[a].life;
-            assert!(here && right && !view.stale, "{} of {}, at home at {}: {view:?}", name(s), name(a), name(home));
+            assert!(here && right && !view.stale, "{} of {}, at home at {}: {}", name(s), name(a), name(home), shown(view));
         }
     }
 
@@ -61,10 +61,10 @@ impl World {
         let orphan = view.stale && view.age_ms >= orphan_gone;
         let is_said = said.is_some_and(|said| said.contains(&view.liveness));
         let is_orphan = said.is_some() && orphan && view.liveness == Liveness::Gone;
-        assert!(is_said || is_orphan, "{} shows what no home said ({said:?}): {view:?}", name(s));
+        assert!(is_said || is_orphan, "{} shows what no home said ({said:?}): {}", name(s), shown(view));
         // Nobody is shown live for ever by the word of a home that is not heard.
         let here = matches!(view.liveness, Liveness::Live | Liveness::Overdue);
-        assert!(!(here && orphan), "{} shows one live of whom nobody has heard: {view:?}", name(s));
+        assert!(!(here && orphan), "{} shows one live of whom nobody has heard: {}", name(s), shown(view));
         if view.stale {
             self.tally.count("stale_view");
         }

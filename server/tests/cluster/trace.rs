@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use pams_server::core::{
     Input, Output,
     cluster::io::{SiblingInput, SiblingOutput},
+    view::PeerView,
 };
 use pams_shared::frame::{Deltas, Report};
 
@@ -103,6 +104,21 @@ fn told(d: &Deltas) -> String {
             .expect("a string takes all");
     }
     text
+}
+
+/// A peer as a server shows it.
+pub fn shown(v: &PeerView) -> String {
+    let who = setup::node(v.id).map_or('?', name);
+    let home = setup::server(v.server).map_or('?', name);
+    let (order, stale) = (v.order, if v.stale { ", stale" } else { "" });
+    format!(
+        "{who} at {home} ({}, {}, {}) {} for {} ms{stale}",
+        order.epoch,
+        order.attach,
+        order.version,
+        v.liveness.as_str(),
+        v.age_ms
+    )
 }
 
 pub fn brief(r: &Report) -> String {

@@ -102,7 +102,7 @@ impl World {
             }
         };
         self.line(a, || format!("! is at home, applied {}", terms.applied_batch));
-        self.net.conns[conn].ends[0].greeted = true;
+        self.unpark(conn, 0);
         let now = self.now;
         let agent = &mut self.agents[a];
         agent.up = Some(now);
