@@ -44,7 +44,6 @@ pub enum Lost {
 /// What a life of an agent added up to.
 #[derive(Debug)]
 pub struct Past {
-    pub epoch: u64,
     pub totals: Totals,
     pub acked: Totals,
     pub ended: u64,
@@ -79,7 +78,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    pub fn new(_: usize, servers: usize) -> Self {
+    pub fn new(servers: usize) -> Self {
         Self {
             batches: Batches::default(),
             totals: Totals::new(),
@@ -125,7 +124,7 @@ impl World {
         let (servers, turn, wants) = (old.servers.clone(), old.turn, std::mem::take(&mut old.wants));
         let (past, banned) = (std::mem::take(&mut old.past), old.banned);
         let presence = Presence { version: 1, ..Presence::default() };
-        self.agents[a] = Agent { servers, turn, wants, past, banned, presence, ..Agent::new(a, 0) };
+        self.agents[a] = Agent { servers, turn, wants, past, banned, presence, ..Agent::new(0) };
         if life > 1 {
             self.tally.count("agent_return");
         }
@@ -137,11 +136,10 @@ impl World {
 
     /// The process ends at once.
     pub fn end_agent(&mut self, a: usize) {
-        let epoch = self.processes[a].life;
         self.end(a);
         let agent = &mut self.agents[a];
         let (totals, acked) = (std::mem::take(&mut agent.totals), std::mem::take(&mut agent.batches.acked));
-        agent.past.push(Past { epoch, totals, acked, ended: self.now });
+        agent.past.push(Past { totals, acked, ended: self.now });
     }
 
     pub fn timer(&mut self, a: usize, after: u64, timer: Timer) {

@@ -17,7 +17,7 @@ use pams_shared::{
 
 use crate::{
     conn::{ConnId, Role},
-    setup::{self, node, ns},
+    setup::{self, ns},
     trace::name,
     world::{MS, SECOND, World},
 };
@@ -172,14 +172,6 @@ impl World {
         detail.is_some_and(|detail| detail.home.because != pams_server::core::view::Because::Told)
     }
 
-    /// The agents of this server, by what it says.
-    pub fn peers_of(&self, s: usize) -> Vec<usize> {
-        self.agent_places().filter(|a| self.is_home(s, *a)).collect()
-    }
-
-    pub fn node_of(&self, peer: PeerId) -> Option<usize> {
-        node(peer)
-    }
 }
 
 /// A stream may go on where the follower has lost its place; it begins anew.

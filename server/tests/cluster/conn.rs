@@ -53,6 +53,8 @@ pub struct End {
     pub opened: u64,
     pub roles: BTreeMap<u64, Role>,
     pub link: Option<LinkId>,
+    /// Since when there is one.
+    pub linked: u64,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +96,7 @@ impl World {
             opened: 0,
             roles: BTreeMap::new(),
             link: None,
+            linked: 0,
         };
         let ends = [end(from, self.processes[from].life, State::Calling), end(to, 0, State::Fresh)];
         self.net.conns.push(Conn { ends, sibling, troubled: self.now });

@@ -7,6 +7,7 @@ use pams_server::core::Input;
 use pams_shared::sim::Link;
 
 use crate::{
+    server::Server,
     setup::{self, SERVERS_MAX, Setup, healed, peer},
     trace::name,
     world::{Event, MS, SECOND, World},
@@ -198,7 +199,7 @@ impl World {
         self.kill_server(server);
         if !seeds {
             self.tally.count("without_seeds");
-            self.servers[server].known.clear();
+            self.servers[server].known = Server::new(server).known;
         }
         self.plan(self.now + back, Event::Start { node: server });
     }

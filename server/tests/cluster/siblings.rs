@@ -147,7 +147,8 @@ impl World {
     fn link(&mut self, s: usize, conn: ConnId, side: usize, member: Member) {
         let link = LinkId(self.number(s));
         self.tally.count("linked");
-        self.net.conns[conn].ends[side].link = Some(link);
+        let end = &mut self.net.conns[conn].ends[side];
+        (end.link, end.linked) = (Some(link), self.now);
         self.servers[s].links.insert(link, conn);
         let (dialled, same_host) = (side == 0, false);
         self.tell_sibling(s, SiblingInput::Linked { link, member: Box::new(member), dialled, same_host });
@@ -247,7 +248,14 @@ impl World {
     pub fn is_linked(&self, a: usize, b: usize, for_ns: u64) -> bool {
         let since = self.now.saturating_sub(for_ns);
         let calm = |s: usize| self.processes[s].up && self.servers[s].shaken < since && self.processes[s].started < since;
-        calm(a) && calm(b) && self.net.is_steady((a, b), since.saturating_sub(4 * SECOND))
+        let stands = |conn: &&ConnId| {
+            let ends = &self.net.conns[**conn].ends;
+            ends.iter().all(|end| end.link.is_some() && end.linked < since && [a, b].contains(&end.node))
+                && self.is_open(**conn, 0)
+                && self.is_open(**conn, 1)
+        };
+        let linked = self.servers[a].links.values().any(|conn| stands(&conn));
+        linked && calm(a) && calm(b) && self.net.is_steady((a, b), since.saturating_sub(4 * SECOND))
     }
 }
 

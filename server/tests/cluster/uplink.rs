@@ -78,7 +78,10 @@ impl World {
             Frame::Roster(_) => self.tally.count("roster"),
             Frame::SubscribeAck(ack) => {
                 let about = self.agents[a].asks.get(&stream).copied().expect("an answer to a question");
-                if let Ok(news) = ack.0 {
+                // Streams overtake each other: a notify that came before was sent after it.
+                if let Ok(news) = ack.0
+                    && !self.agents[a].told.contains_key(&about)
+                {
                     self.told(a, about, news);
                 }
             }

@@ -151,7 +151,7 @@ impl World {
             chance,
             processes: vec![Process::default(); nodes],
             servers: (0..setup.servers).map(Server::new).collect(),
-            agents: (0..nodes).map(|n| Agent::new(n, setup.servers)).collect(),
+            agents: (0..nodes).map(|_| Agent::new(setup.servers)).collect(),
             setup,
             trace: Trace::new(traced),
             tally: Tally::default(),
