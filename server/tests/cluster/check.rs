@@ -171,7 +171,6 @@ impl World {
         let detail = core.and_then(|core| core.peer(self.moment(s), setup::peer(a)));
         detail.is_some_and(|detail| detail.home.because != pams_server::core::view::Because::Told)
     }
-
 }
 
 /// A stream may go on where the follower has lost its place; it begins anew.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use pams_server::core::view::{MemberState, PeerView};
 use pams_shared::{
+    id::Order,
     record::{Kind, Ledger},
     status::Liveness,
 };
@@ -91,7 +92,12 @@ impl World {
         let Some((_, home)) = self.session_of(a) else {
             assert!(!self.processes[a].up, "{} has no home", name(a));
             let gone = view.as_ref().is_none_or(|view| matches!(view.liveness, Liveness::Gone | Liveness::Left));
-            assert!(gone && homes.len() <= 1, "{} is no more, and homes are {homes:?}: {:?}", name(a), view.as_ref().map(trace::shown));
+            assert!(
+                gone && homes.len() <= 1,
+                "{} is no more, and homes are {homes:?}: {:?}",
+                name(a),
+                view.as_ref().map(trace::shown)
+            );
             return;
         };
         assert_eq!(homes, [home], "homes of {}", name(a));
@@ -143,8 +149,17 @@ impl World {
                     assert!(view.is_none() || forgotten, "{} is not told of {:?}", name(a), view.map(trace::shown));
                     continue;
                 };
-                let same = told.order == view.order && told.liveness == Some(view.liveness);
-                assert!(same, "{} at {} is told {:?} of {}", name(a), name(home), (told.order, told.liveness), trace::shown(view));
+                // That it came anew, and is as it was, need not be told.
+                let order = |order: Order| (order.epoch, order.version);
+                let same = order(told.order) == order(view.order) && told.liveness == Some(view.liveness);
+                assert!(
+                    same,
+                    "{} at {} is told {:?} of {}",
+                    name(a),
+                    name(home),
+                    (told.order, told.liveness),
+                    trace::shown(view)
+                );
             }
         }
     }

@@ -21,17 +21,40 @@ pub enum Fault {
     Storm(usize),
     Publish(usize),
     /// Kill -9; it is back after so long, with or without its list of servers.
-    Crash { server: usize, back: u64, seeds: bool },
+    Crash {
+        server: usize,
+        back: u64,
+        seeds: bool,
+    },
     Evacuate(usize),
-    Stall { server: usize, for_ns: u64 },
+    Stall {
+        server: usize,
+        for_ns: u64,
+    },
     /// Nothing gets through from these to those, or back, for so long.
-    Cut { from: Vec<usize>, to: Vec<usize>, both: bool, for_ns: u64 },
+    Cut {
+        from: Vec<usize>,
+        to: Vec<usize>,
+        both: bool,
+        for_ns: u64,
+    },
     /// A path is bad, or slow, for a while.
-    Spoil { path: (usize, usize), link: Link, for_ns: u64 },
+    Spoil {
+        path: (usize, usize),
+        link: Link,
+        for_ns: u64,
+    },
     Mend((usize, usize)),
-    WallStep { node: usize, by_ms: i64 },
+    WallStep {
+        node: usize,
+        by_ms: i64,
+    },
     /// An operator makes a server forget a peer.
-    Forget { server: usize, agent: usize, force: bool },
+    Forget {
+        server: usize,
+        agent: usize,
+        force: bool,
+    },
 }
 
 impl Fault {
@@ -49,7 +72,11 @@ impl World {
         let chaos = self.setup.chaos;
         for _ in 0..self.setup.faults {
             // In calm runs a server comes first, and the agents when the others have taken over.
-            let at = if self.setup.calm { 12 * SECOND + self.chance.below(chaos - 12 * SECOND) } else { 3 * SECOND + self.chance.below(chaos - 3 * SECOND) };
+            let at = if self.setup.calm {
+                12 * SECOND + self.chance.below(chaos - 12 * SECOND)
+            } else {
+                3 * SECOND + self.chance.below(chaos - 3 * SECOND)
+            };
             let fault = if self.setup.calm { self.agents_fault() } else { self.any_fault() };
             self.plan(at, Event::Fault(fault));
         }

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use pams_shared::{moment::Moment, sim::Network};
 
-use crate::{
-    conn::Conn,
-    world::World,
-};
+use crate::{conn::Conn, world::World};
 
 type PathId = (usize, usize);
 

@@ -19,7 +19,11 @@ pub enum Packet {
     Accepted,
     Datagram(Bytes),
     /// The next piece of a stream; without bytes, its end.
-    Stream { stream: u64, number: u64, bytes: Option<Bytes> },
+    Stream {
+        stream: u64,
+        number: u64,
+        bytes: Option<Bytes>,
+    },
     Keep,
     Close(u32),
     Reset,
@@ -56,7 +60,9 @@ impl World {
             self.net.conns[conn].troubled = self.now + setup::WAY_MAX;
         }
         match (arrives, &packet) {
-            (None, _) => self.plan(self.now + pause(attempt), Event::Resend { conn, from, packet, attempt: attempt + 1 }),
+            (None, _) => {
+                self.plan(self.now + pause(attempt), Event::Resend { conn, from, packet, attempt: attempt + 1 })
+            }
             (Some(at), Packet::Stream { stream, .. }) => {
                 let stream = *stream;
                 self.plan(2 * at - self.now, Event::Delivered { conn, from, stream });

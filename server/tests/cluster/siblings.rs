@@ -213,7 +213,8 @@ impl World {
     pub fn link_over(&mut self, s: usize, conn: ConnId, side: usize) {
         let end = &mut self.net.conns[conn].ends[side];
         let (link, roles) = (end.link, std::mem::take(&mut end.roles));
-        let (target, greeted) = (self.net.conns[conn].sibling.expect("a call"), end_greeted(&self.net.conns[conn], side));
+        let (target, greeted) =
+            (self.net.conns[conn].sibling.expect("a call"), end_greeted(&self.net.conns[conn], side));
         if side == 0 && !greeted {
             self.tally.count("call_failed");
             self.tell_sibling(s, SiblingInput::Called { target, server: None });
@@ -247,7 +248,8 @@ impl World {
     /// For so long two servers have had a connection that works, and both have run.
     pub fn is_linked(&self, a: usize, b: usize, for_ns: u64) -> bool {
         let since = self.now.saturating_sub(for_ns);
-        let calm = |s: usize| self.processes[s].up && self.servers[s].shaken < since && self.processes[s].started < since;
+        let calm =
+            |s: usize| self.processes[s].up && self.servers[s].shaken < since && self.processes[s].started < since;
         let stands = |conn: &&ConnId| {
             let ends = &self.net.conns[**conn].ends;
             ends.iter().all(|end| end.link.is_some() && end.linked < since && [a, b].contains(&end.node))

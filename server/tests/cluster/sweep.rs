@@ -45,10 +45,18 @@ impl World {
                 continue;
             }
             let view = views.iter().find(|view| view.id == peer(a));
-            let view = view.unwrap_or_else(|| panic!("{} does not know {}, at home at {}", name(s), name(a), name(home)));
+            let view =
+                view.unwrap_or_else(|| panic!("{} does not know {}, at home at {}", name(s), name(a), name(home)));
             let here = matches!(view.liveness, Liveness::Live | Liveness::Overdue);
             let right = view.server == setup::id(home) && view.order.epoch == self.processes[a].life;
-            assert!(here && right && !view.stale, "{} of {}, at home at {}: {}", name(s), name(a), name(home), shown(view));
+            assert!(
+                here && right && !view.stale,
+                "{} of {}, at home at {}: {}",
+                name(s),
+                name(a),
+                name(home),
+                shown(view)
+            );
         }
     }
 

@@ -86,8 +86,7 @@ impl World {
                 }
             }
             Frame::Notify(notify) => {
-                let ack =
-                    NotifyAck { peer: notify.news.peer, number: notify.number, hold_ns: None, correlator: None };
+                let ack = NotifyAck { peer: notify.news.peer, number: notify.number, hold_ns: None, correlator: None };
                 self.told(a, notify.news.peer, Some(notify.news));
                 self.send_frame(conn, 0, 0, &Frame::NotifyAck(ack));
             }

@@ -38,28 +38,73 @@ const EVENTS_MAX: u64 = 1_000_000;
 #[derive(Debug)]
 pub enum Event {
     /// A core's deadline has passed.
-    Wake { server: usize, life: u64 },
+    Wake {
+        server: usize,
+        life: u64,
+    },
     /// A server's loop takes one thing that happened; whoever asked waits on that stream.
-    Input { server: usize, life: u64, input: Box<Input>, asker: Option<(ConnId, u64)> },
+    Input {
+        server: usize,
+        life: u64,
+        input: Box<Input>,
+        asker: Option<(ConnId, u64)>,
+    },
     /// The loop's own beat.
-    Beat { server: usize, life: u64 },
+    Beat {
+        server: usize,
+        life: u64,
+    },
     /// It runs again.
-    Awake { server: usize, life: u64 },
-    Packet { conn: ConnId, to: usize, packet: Packet },
+    Awake {
+        server: usize,
+        life: u64,
+    },
+    Packet {
+        conn: ConnId,
+        to: usize,
+        packet: Packet,
+    },
     /// No acknowledgement came: it is sent again.
-    Resend { conn: ConnId, from: usize, packet: Packet, attempt: u32 },
+    Resend {
+        conn: ConnId,
+        from: usize,
+        packet: Packet,
+        attempt: u32,
+    },
     /// What was sent on a stream has arrived, and the sender knows.
-    Delivered { conn: ConnId, from: usize, stream: u64 },
-    Redial { conn: ConnId, attempt: u32 },
+    Delivered {
+        conn: ConnId,
+        from: usize,
+        stream: u64,
+    },
+    Redial {
+        conn: ConnId,
+        attempt: u32,
+    },
     /// Whoever called waits no longer.
-    Patience { conn: ConnId },
+    Patience {
+        conn: ConnId,
+    },
     /// A connection's timers at one end.
-    Keep { conn: ConnId, side: usize },
+    Keep {
+        conn: ConnId,
+        side: usize,
+    },
     /// A server closes a connection when its last word had time to get there.
-    Close { conn: ConnId, side: usize, code: u32 },
-    Agent { agent: usize, life: u64, timer: Timer },
+    Close {
+        conn: ConnId,
+        side: usize,
+        code: u32,
+    },
+    Agent {
+        agent: usize,
+        life: u64,
+        timer: Timer,
+    },
     Fault(Fault),
-    Start { node: usize },
+    Start {
+        node: usize,
+    },
     Sweep,
     Heal,
     Quiet,

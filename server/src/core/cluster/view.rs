@@ -4,7 +4,11 @@ use pams_shared::{frame::Member, id::ServerId, moment::Moment};
 use serde::Serialize;
 
 use super::{
-    super::{Pams, directory::ms, share::{Origin, ShareStats}},
+    super::{
+        Pams,
+        directory::ms,
+        share::{Origin, ShareStats},
+    },
     Counts,
     membership::State,
 };
