@@ -57,6 +57,9 @@ impl World {
                     self.send_frame(conn, side, stream, &Frame::Held(held));
                 }
             }
+            SiblingOutput::Unbanned { peer } => {
+                self.servers[s].banned.remove(&peer);
+            }
             SiblingOutput::Probe { probe, .. } => panic!("nobody asked for {probe:?}"),
             SiblingOutput::Deltas { stream, deltas } => self.feed(s, stream, &Frame::Deltas(*deltas)),
             SiblingOutput::Members(members) => {
