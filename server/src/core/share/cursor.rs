@@ -209,17 +209,19 @@ impl Cursor {
 
     fn frame(&mut self, view: &View, entries: Vec<Shared>, bulk: bool) -> Deltas {
         let log = view.log;
-        let newest = self.live == log.head;
+        let all = self.live == log.head;
         let upto = match (view.whose, self.bulk) {
             (Whose::Own, Bulk::On(at)) => at,
             (Whose::Own, Bulk::Told | Bulk::Ended) => self.live,
-            (Whose::Foreign, Bulk::Told | Bulk::Ended) if newest => log.held,
+            (Whose::Foreign, Bulk::Told | Bulk::Ended) if all => log.held,
             (Whose::Earlier, Bulk::Ended) => self.claim.1,
             _ => self.upto,
         };
         self.upto = self.upto.max(upto);
-        let digest = (view.whose == Whose::Own && self.bulk == Bulk::Ended && newest).then_some(log.digest);
-        let generation = if view.whose == Whose::Earlier { self.claim.0 } else { log.generation };
+        let digest = (view.whose == Whose::Own && self.bulk == Bulk::Ended && all).then_some(log.digest);
+        // What is told of a follower's own log may be newer than that of which all is known.
+        let newest = entries.iter().map(|entry| entry.generation).max().unwrap_or(0);
+        let generation = if view.whose == Whose::Earlier { self.claim.0.max(newest) } else { log.generation };
         let owner = self.asked.owner;
         Deltas { owner, generation, anew: false, bulk, bulk_end: false, upto: self.upto, entries, digest }
     }
