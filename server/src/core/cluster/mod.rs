@@ -164,6 +164,11 @@ impl Cluster {
         self.counts.taken_over += 1;
     }
 
+    /// Batches of the peer's last epoch need no acknowledgement any more: its numbers begin again.
+    pub fn forget_waiting(&mut self, peer: PeerId) {
+        self.acks.drop(peer);
+    }
+
     /// We have just started among others, and are being told what we knew before: whoever came now would be counted anew.
     pub fn is_settling(&self, now: Moment) -> bool {
         match self.links.len() {
