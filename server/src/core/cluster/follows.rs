@@ -85,7 +85,8 @@ impl Follows {
             cut.insert(owner, since);
             // What our own earlier starts shared, only others can tell.
             if owner == me || now.since(since) >= RELAY_AFTER {
-                let relays = links.iter().take(RELAYS);
+                // And each that follows us has to have told its part before it may take what we say for all.
+                let relays = links.iter().take(if owner == me { links.len() } else { RELAYS });
                 wanted.extend(relays.map(|(server, link)| Stream { link: *link, at: *server, owner }));
             }
         }
@@ -148,6 +149,17 @@ mod tests {
         // It is back: it is asked itself, and 2 no more.
         let plan = follows.plan(at(5_000), id(1), &links, owners());
         assert_eq!((streams(&plan), plan.close.len()), (vec![(3, 1), (3, 3)], 1));
+    }
+
+    #[test]
+    fn all_siblings_are_asked_for_our_own_past_and_few_for_that_of_another() {
+        let mut follows = Follows::default();
+        let links: Vec<_> = (2..8).map(|n| (id(n), LinkId(u64::from(n)))).collect();
+        let owners = || [id(1), id(9)].into_iter();
+        follows.plan(at(0), id(1), &links, owners());
+        follows.plan(at(3_000), id(1), &links, owners());
+        let of = |owner| follows.open.values().filter(|stream| stream.owner == owner).count();
+        assert_eq!((of(id(1)), of(id(9))), (links.len(), RELAYS));
     }
 
     #[test]
