@@ -93,8 +93,12 @@ pub(super) struct Cluster {
     acks: Acks,
     /// Whose row is to be shared anew.
     pub touched: BTreeSet<PeerId>,
+    /// Peers of our earlier starts, to be taken back.
+    leftovers: BTreeSet<PeerId>,
     /// Reports of this turn, to be acknowledged when their entries are numbered.
     reported: Vec<(PeerId, u64)>,
+    /// Servers that are not heard for so long that their peers count as gone.
+    silent: BTreeSet<ServerId>,
     /// What subscribers were told last of peers that are not ours.
     told: BTreeMap<PeerId, (u64, u64, u64, Liveness)>,
     /// When members were told to the disk last.
@@ -136,7 +140,9 @@ impl Cluster {
             followers: BTreeMap::new(),
             acks: Acks::default(),
             touched: BTreeSet::new(),
+            leftovers: BTreeSet::new(),
             reported: Vec::new(),
+            silent: BTreeSet::new(),
             told: BTreeMap::new(),
             listed: Vec::new(),
             known: agents::Known::default(),
@@ -209,6 +215,7 @@ impl Cluster {
     pub fn deadline(&self) -> Option<Moment> {
         let calls = self.calls.deadline(|target, server| self.is_wanted(target, server));
         let parts = [self.membership.deadline(), self.share.deadline(), calls, self.acks.deadline()];
-        parts.into_iter().chain([self.follows.deadline(), self.agents_due()]).flatten().min()
+        let leftovers = (!self.leftovers.is_empty() && !self.share.recovering()).then(Moment::default);
+        parts.into_iter().chain([self.follows.deadline(), self.agents_due(), leftovers]).flatten().min()
     }
 }

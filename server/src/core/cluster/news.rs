@@ -23,6 +23,9 @@ impl Pams {
             if self.cluster.is_ours(&entry) {
                 continue;
             }
+            if self.cluster.is_leftover(&entry) {
+                self.cluster.leftovers.insert(peer);
+            }
             let banned = entry.banned;
             if self.directory.row(peer).is_some() {
                 self.let_go(now, peer);
@@ -32,6 +35,7 @@ impl Pams {
             }
             self.foreign_changed(now, peer);
         }
+        self.take_back(now);
     }
 
     /// Another home has the peer, by its own will: what we have of it is of the past. Its counts stay in the totals, and the
