@@ -60,7 +60,7 @@ impl Identity {
 
     /// The next life, or the last one; `None` after the last.
     pub(super) fn bumped(&self, bump: u32, card: Option<Arc<Card>>) -> Option<Self> {
-        (bump > self.bump).then(|| Self { id: self.id, generation: self.generation, bump, card })
+        (bump > self.bump).then_some(Self { id: self.id, generation: self.generation, bump, card })
     }
 
     pub(super) fn order(&self) -> (u64, u32) {

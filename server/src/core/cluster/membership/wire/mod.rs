@@ -74,7 +74,7 @@ impl Packet {
         let header = get_header(&mut bytes)?;
         let mut updates = Vec::new();
         if !bytes.is_empty() {
-            for _ in 0..get(&mut bytes, 2, "the count of updates", |b| b.get_u16())? {
+            for _ in 0..get(&mut bytes, 2, "the count of updates", Buf::get_u16)? {
                 updates.push(get_update(&mut bytes)?);
             }
         }
