@@ -4,7 +4,11 @@ use pams_shared::{frame::Member, id::ServerId, moment::Moment};
 use serde::Serialize;
 
 use super::{
-    super::{Pams, directory::ms, share::ShareStats},
+    super::{
+        Pams,
+        directory::ms,
+        share::{Origin, ShareStats},
+    },
     Counts,
     membership::State,
 };
@@ -139,6 +143,11 @@ impl Pams {
             waiting: cluster.acks.len() as u64,
             counts: cluster.counts,
         }
+    }
+
+    /// How it stands with what each server shares, this one included: servers that agree give the same, but for times.
+    pub fn origins(&self) -> impl Iterator<Item = Origin> {
+        self.cluster.share.origins()
     }
 
     pub(in super::super) fn cluster_summary(&self, now: Moment) -> ClusterSummary {
