@@ -159,6 +159,7 @@ impl Pams {
         if restarted {
             self.abandon(peer, Reason::Crash);
             self.witnesses.drop_watcher(peer);
+            self.cluster.forget_waiting(peer);
         }
         self.directory.judge(peer, Liveness::Live, now, look);
         let Some(row) = self.directory.row_mut(peer) else { return };

@@ -10,7 +10,7 @@ use pams_server::core::{
     view::MemberState,
 };
 use pams_shared::{
-    frame::{Deltas, ReportAck},
+    frame::{Deltas, Packed, ReportAck},
     id::PeerId,
     status::Liveness,
 };
@@ -62,7 +62,7 @@ impl World {
     /// Notes what a home says of its peers.
     fn note(&mut self, s: usize, deltas: &Deltas) {
         for entry in &deltas.entries {
-            if let Some(lot) = entry.lot.as_ref().map(|lot| lot.lot()) {
+            if let Some(lot) = entry.lot.as_ref().map(Packed::lot) {
                 let version = lot.presence.as_ref().filter(|_| lot.said).map_or(0, |p| p.version);
                 let word = (setup::id(s), entry.peer, entry.epoch, entry.attach, version);
                 self.said.entry(word).or_default().insert(lot.liveness);
@@ -79,6 +79,11 @@ impl World {
             return;
         }
         let Some(batch) = self.agents[a].batches.newest_full(ack.batch) else { return };
+        let said = self.servers[s].acked.entry(setup::peer(a)).or_default();
+        if *said >= (self.processes[a].life, batch) {
+            return self.tally.count("nudged");
+        }
+        *said = (self.processes[a].life, batch);
         let held = self.held.get(&setup::peer(a)).copied().unwrap_or_default();
         if held >= (self.processes[a].life, batch) {
             return;

@@ -174,12 +174,12 @@ impl World {
                 self.bring_back(a);
             }
             Fault::AgentReturn(a) => self.start_agent(a),
-            Fault::Storm(a) if self.processes[a].up => {
+            Fault::Storm(a) if self.processes[a].up && !self.is_leaving(a) => {
                 self.tally.count("storm");
                 let n = 50 + self.chance.below(600);
                 self.storm(a, n);
             }
-            Fault::Publish(a) if self.processes[a].up => {
+            Fault::Publish(a) if self.processes[a].up && !self.is_leaving(a) => {
                 self.tally.count("publish");
                 self.publish(a);
             }

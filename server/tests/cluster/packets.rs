@@ -61,7 +61,7 @@ impl World {
         }
         match (arrives, &packet) {
             (None, _) => {
-                self.plan(self.now + pause(attempt), Event::Resend { conn, from, packet, attempt: attempt + 1 })
+                self.plan(self.now + pause(attempt), Event::Resend { conn, from, packet, attempt: attempt + 1 });
             }
             (Some(at), Packet::Stream { stream, .. }) => {
                 let stream = *stream;

@@ -48,6 +48,8 @@ pub struct Server {
     /// Epochs of the sessions that said Hello, and who waits for an answer.
     pub hellos: BTreeMap<ConnId, u64>,
     asker: Option<(ConnId, u64)>,
+    /// The newest (epoch, batch) of each peer that it has acknowledged: that it may say again.
+    pub acked: BTreeMap<PeerId, (u64, u64)>,
     /// When it last did not run, or had just started.
     pub shaken: u64,
 }
@@ -70,6 +72,7 @@ impl Server {
             next: 0,
             hellos: BTreeMap::new(),
             asker: None,
+            acked: BTreeMap::new(),
             shaken: 0,
         }
     }

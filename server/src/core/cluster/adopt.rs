@@ -7,7 +7,7 @@ use std::{
 
 use pams_shared::{
     frame::{Account, Entry, Lot, News, Packed},
-    id::{Order, PeerId},
+    id::{Order, PeerId, ServerId},
     moment::Moment,
     status::Liveness,
 };
@@ -60,6 +60,13 @@ impl Cluster {
         entry.owner == self.me.id && entry.generation == self.me.generation
     }
 
+    /// A server that was heard then is not heard for so long that its peers count as gone.
+    pub fn is_silent(&self, now: Moment, owner: ServerId, heard: Moment) -> bool {
+        let age = now.since(heard);
+        let stale = age >= self.stale_after || owner == self.me.id || !self.follows.is_direct(owner);
+        stale && age >= self.orphan_gone
+    }
+
     /// An earlier start of ours shared it.
     pub fn is_leftover(&self, entry: &EntryRef<'_>) -> bool {
         entry.owner == self.me.id && entry.generation != self.me.generation && entry.lot.is_some()
@@ -73,7 +80,7 @@ impl Cluster {
         let is_lost = entry.owner == self.me.id || !self.follows.is_direct(entry.owner);
         let stale = age >= self.stale_after || is_lost;
         let here = matches!(lot.liveness, Liveness::Live | Liveness::Overdue);
-        if here && stale && age >= self.orphan_gone {
+        if here && self.is_silent(now, entry.owner, heard) {
             lot.liveness = Liveness::Gone;
         }
         Some(Foreign { lot, epoch: entry.epoch, attach: entry.attach, age, stale })

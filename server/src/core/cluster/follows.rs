@@ -152,6 +152,17 @@ mod tests {
     }
 
     #[test]
+    fn all_siblings_are_asked_for_our_own_past_and_few_for_that_of_another() {
+        let mut follows = Follows::default();
+        let links: Vec<_> = (2..8).map(|n| (id(n), LinkId(u64::from(n)))).collect();
+        let owners = || [id(1), id(9)].into_iter();
+        follows.plan(at(0), id(1), &links, owners());
+        follows.plan(at(3_000), id(1), &links, owners());
+        let of = |owner| follows.open.values().filter(|stream| stream.owner == owner).count();
+        assert_eq!((of(id(1)), of(id(9))), (links.len(), RELAYS));
+    }
+
+    #[test]
     fn a_stream_that_ends_by_itself_comes_again_after_a_pause() {
         let mut follows = Follows::default();
         let links = [(id(2), LinkId(2))];

@@ -96,6 +96,8 @@ pub(super) struct Cluster {
     leftovers: BTreeSet<PeerId>,
     /// Reports of this turn, to be acknowledged when their entries are numbered.
     reported: Vec<(PeerId, u64)>,
+    /// Servers that are not heard for so long that their peers count as gone.
+    silent: BTreeSet<ServerId>,
     /// What subscribers were told last of peers that are not ours.
     pub told: BTreeMap<PeerId, News>,
     /// Whom an operator made the cluster forget, until they join anew.
@@ -141,6 +143,7 @@ impl Cluster {
             touched: BTreeSet::new(),
             leftovers: BTreeSet::new(),
             reported: Vec::new(),
+            silent: BTreeSet::new(),
             told: BTreeMap::new(),
             banned: BTreeSet::new(),
             listed: Vec::new(),
@@ -175,6 +178,11 @@ impl Cluster {
 
     pub fn took_over(&mut self) {
         self.counts.taken_over += 1;
+    }
+
+    /// Batches of the peer's last epoch need no acknowledgement any more: its numbers begin again.
+    pub fn forget_waiting(&mut self, peer: PeerId) {
+        self.acks.drop(peer);
     }
 
     /// We have just started among others, and are being told what we knew before: whoever came now would be counted anew.

@@ -1,5 +1,7 @@
 //! The engine's side of the siblings: connections that come and go, membership, streams of what is shared.
 
+use std::collections::BTreeSet;
+
 use pams_shared::{
     frame::{Follow, close},
     moment::Moment,
@@ -131,6 +133,7 @@ impl Pams {
         cluster.call(now);
         cluster.plan(now);
         cluster.list();
+        cluster.listen(now);
         cluster.held = cluster.is_held();
         cluster.servers_due = cluster.servers(self.config.peers_max, self.directory.len());
     }
@@ -198,6 +201,17 @@ impl Cluster {
             let what = self.share.want(stream.owner, stream.at);
             self.out.push(SiblingOutput::Follow { link: stream.link, follow, what });
         }
+    }
+
+    /// Servers fall silent, and are heard again, without a word: what is said of their peers is another then.
+    fn listen(&mut self, now: Moment) {
+        let others = self.share.origins().filter(|origin| origin.owner != self.me.id);
+        let silent = others.filter(|origin| self.is_silent(now, origin.owner, origin.heard)).map(|origin| origin.owner);
+        let silent: BTreeSet<_> = silent.collect();
+        for owner in silent.symmetric_difference(&self.silent) {
+            self.share.look_again(*owner);
+        }
+        self.silent = silent;
     }
 
     /// Tells the disk when other servers are known than before.

@@ -290,6 +290,13 @@ impl Share {
         self.changed.pop_first()
     }
 
+    /// All peers of this owner are to be looked at: see [`Share::changed`].
+    pub fn look_again(&mut self, owner: ServerId) {
+        let entries = self.logs.get(&owner).into_iter().flat_map(|log| log.order.values());
+        let peers = entries.filter_map(|handle| self.store.at(*handle)).map(|slot| slot.peer);
+        self.changed.extend(peers);
+    }
+
     /// What to ask this server for when a stream about this owner is opened. Our own: what we owned before our start.
     pub fn want(&self, owner: ServerId, at: ServerId) -> Follow {
         let log = self.logs.get(&owner);

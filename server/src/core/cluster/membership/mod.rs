@@ -332,8 +332,18 @@ impl Membership {
                 Timer::SendIndirectProbe { .. } => self.probe_again(),
                 _ => {}
             }
+            let suspect = match &timer {
+                Timer::ChangeSuspectToDown { member_id, incarnation, .. } => Some((member_id.clone(), *incarnation)),
+                _ => None,
+            };
             let served = self.engine.handle_timer(timer, &mut self.wants);
             self.settle(now, served);
+            // A suspicion older than our own present life the engine forgets, and its target would stay a suspect for ever.
+            if let Some((life, incarnation)) = suspect.filter(|(life, incarnation)| self.suspects(life, *incarnation)) {
+                let down = wire::Update::new(life, incarnation, foca::State::Down);
+                let applied = self.engine.apply_many([down].into_iter(), true, &mut self.wants);
+                self.settle(now, applied);
+            }
         }
     }
 
