@@ -94,6 +94,11 @@ impl Select {
         Expr::unary(format!("increase({self}[{window}])"))
     }
 
+    /// 1 where there is no such series at all, else nothing.
+    pub fn absent(&self) -> Expr {
+        Expr::unary(format!("absent({self})"))
+    }
+
     /// The last value in the window, of series that have ended as well.
     pub fn last_in(&self, window: &str) -> Expr {
         Expr::unary(format!("last_over_time({self}[{window}])"))

@@ -20,7 +20,10 @@
 //! | Ledger | all transactions of a kind: opened = good + aborted + failed + unknown + in_flight |
 //! | Consumer | takes Records |
 //! | PAMS, Home | peer activity management server (X.609); the one that a peer reports to |
-//! | Directory, Entry | a server's view of all peers; one peer's row |
+//! | Sibling, Member | another server of the cluster; what a server says of itself |
+//! | Directory, Entry | all servers' shared view of all peers; one peer's row, written by its home only |
+//! | Lot | what an entry says of its peer, as it travels and is kept |
+//! | Owner | the server that wrote an entry: the peer's home when it did |
 //! | Epoch, Attach, Version | a peer's starts, its changes of home, changes within; entries are ordered by the triple |
 //! | Generation | a server's starts |
 //! | Notice | an oddity that a core tells of: counted, logged, asserted in tests |

@@ -1,6 +1,7 @@
 //! Dashboards as Grafana reads them: what a dashboard is made of, and how it becomes JSON. Written for Grafana 10 and
 //! newer; what its JSON Schemas and its dashboard-linter ask for is held by tests.
 
+mod cluster;
 mod json;
 mod overview;
 mod panel;
@@ -10,6 +11,8 @@ pub mod style;
 
 pub use panel::{Column, Draw, Mode, Panel, Say, Stack, Step, Target, panel};
 
+use pams_agent::metrics::catalogue as a;
+use pams_server::metrics::catalogue as s;
 use serde_json::Value;
 
 /// A dashboard. Its file is called as its uid without the prefix `pams-`.
@@ -61,7 +64,7 @@ impl Dashboard {
 
 /// All dashboards.
 pub fn dashboards() -> Vec<Dashboard> {
-    vec![overview::dashboard(), peer::dashboard(), server::dashboard()]
+    vec![overview::dashboard(), peer::dashboard(), server::dashboard(), cluster::dashboard()]
 }
 
 /// The variables that each dashboard has: which job, and which targets of it. `named` is a metric that all of them have.
@@ -84,6 +87,11 @@ fn job_and_instance(named: &str) -> Vec<Variable> {
             many: true,
         },
     ]
+}
+
+/// The same over servers and agents.
+fn programs() -> Vec<Variable> {
+    job_and_instance(&format!("{{__name__=~\"{}|{}\"}}", s::BUILD.name, a::BUILD.name))
 }
 
 fn with_job(selector: &str) -> String {

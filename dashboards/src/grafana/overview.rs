@@ -6,7 +6,7 @@ use pams_server::metrics::catalogue as s;
 use pams_shared::record::{Kind, Outcome, Reason, Stage};
 
 use super::{
-    Column, Dashboard, Panel, Row, Say, Stack, job_and_instance, panel,
+    Column, Dashboard, Panel, Row, Say, Stack, panel, programs,
     style::{self, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, YELLOW},
 };
 use crate::{
@@ -19,12 +19,11 @@ const PAIRS: usize = 20;
 const SLOWEST: usize = 10;
 
 pub fn dashboard() -> Dashboard {
-    let named = format!("{{__name__=~\"{}|{}\"}}", s::BUILD.name, a::BUILD.name);
     Dashboard {
         uid: "pams-overview",
         title: "PAMS / Overview",
         description: "Is the network well, who is here, how far apart are peers, what gets lost, and where does the time go?",
-        variables: job_and_instance(&named),
+        variables: programs(),
         rows: vec![
             Row { title: "Is the network well?", panels: well() },
             Row { title: "Who is here?", panels: here() },
@@ -69,7 +68,7 @@ fn well() -> Vec<Panel> {
     let ledger = |metric| chosen(metric).now().sum(&["instance", "kind"]);
     let off = ledger(&s::OPENED).minus(&ledger(&s::CLOSED)).minus(&ledger(&s::IN_FLIGHT)).abs().sum(&[]);
     vec![
-        panel("Servers down", "short", "Servers that Prometheus scraped in the time that is shown and cannot now. Without a server nobody can join, and most of this dashboard stands still.")
+        panel("Servers down", "short", "Servers that Prometheus scraped in the time that is shown and cannot now. Its agents go to the other servers; without another nobody can join, and most of this dashboard stands still.")
             .stat(Say::Trend)
             .size(3, 4)
             .steps(GREEN, &[(1.0, RED)])
@@ -127,9 +126,9 @@ fn here() -> Vec<Panel> {
             .stacked(Stack::Areas)
             .colours(style::status())
             .ask("{{status}}", &chosen(&s::PEERS_BY_STATUS).now().sum(&["status"])),
-        panel("Comings and goings", "short", "Peers that came, returned, restarted, left or are gone, in each step of time. Many that restart: is a version crashing?")
+        panel("Comings and goings", "short", "Peers that came, returned, restarted, left or are gone, in each step of time; moved are those that went to another home, not away. Many that restart: is a version crashing?")
             .stacked(Stack::Bars)
-            .colours(vec![("gone", RED), ("left", style::PALE), ("came", GREEN), ("returned", BLUE), ("restarted", ORANGE), ("superseded", PURPLE), ("forgotten", GREY)])
+            .colours(vec![("gone", RED), ("left", style::PALE), ("came", GREEN), ("returned", BLUE), ("restarted", ORANGE), ("superseded", PURPLE), ("forgotten", GREY), ("moved", style::TEAL)])
             .ask("{{event}}", &chosen(&s::EVENTS).increase(RATE).sum(&["event"])),
         panel("Not live to their buddies", "short", "Peers that at least one watcher does not see live, and how many watch them at all. One watcher of many: the way between the two is cut. All of them: the peer is gone. Click a peer to see it from all sides.")
             .table(vec![

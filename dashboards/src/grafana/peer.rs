@@ -9,9 +9,9 @@ use pams_shared::{
 };
 
 use super::{
-    Dashboard, Panel, Row, Say, Stack, Variable, job_and_instance,
+    Dashboard, Panel, Row, Say, Stack, Variable,
     overview::NAMED,
-    panel,
+    panel, programs,
     style::{self, BLUE, GREEN, ORANGE, RED, YELLOW},
 };
 use crate::{
@@ -22,8 +22,7 @@ use crate::{
 const LIVE: &[(i64, &str, &str)] = &[(1, "live", GREEN), (0, "not live", RED)];
 
 pub fn dashboard() -> Dashboard {
-    let named = format!("{{__name__=~\"{}|{}\"}}", s::BUILD.name, a::BUILD.name);
-    let mut variables = job_and_instance(&named);
+    let mut variables = programs();
     // Whoever is scraped, and whoever a scraped agent watches.
     let scraped = chosen(&a::BUILD).last_in(SHOWN).group(&NAMED);
     let watched = chosen(&a::BUDDY_UP).last_in(SHOWN).relabel("peer", PEER_ID).relabel("name", PEER_NAME).group(&NAMED);

@@ -20,6 +20,7 @@ pub fn dashboard() -> Dashboard {
             Row { title: "Reports", panels: reports() },
             Row { title: "Rosters", panels: rosters() },
             Row { title: "Subscriptions", panels: subscriptions() },
+            Row { title: "Probes", panels: probes() },
             Row { title: "Oddities", panels: oddities() },
             Row { title: "What it costs", panels: costs() },
         ],
@@ -77,9 +78,9 @@ fn joining() -> Vec<Panel> {
         panel("Sessions", "short", "Agents that are connected now. It should follow the number of peers that are live.")
             .from_zero()
             .ask("{{instance}}", &chosen(&s::SESSIONS).now().sum(&["instance"])),
-        panel("Comings and goings", "short", "What became of peers in each step of time. Many that return at once: the server or its network was away.")
+        panel("Comings and goings", "short", "What became of peers in each step of time; moved are those that went to another server. Many that return at once: the server or its network was away.")
             .stacked(Stack::Bars)
-            .colours(vec![("gone", RED), ("left", style::PALE), ("came", GREEN), ("returned", BLUE), ("restarted", ORANGE), ("superseded", PURPLE)])
+            .colours(vec![("gone", RED), ("left", style::PALE), ("came", GREEN), ("returned", BLUE), ("restarted", ORANGE), ("superseded", PURPLE), ("moved", style::TEAL)])
             .ask("{{event}}", &chosen(&s::EVENTS).increase(RATE).sum(&["event"])),
         panel("Handshakes", "short", "Connections that were asked for, by result. failed and timeout: strangers, or a network that loses packets. busy: too many at once; they try again. certificate: an agent that was forgotten, or an old one.")
             .stacked(Stack::Bars)
@@ -131,19 +132,22 @@ fn reports() -> Vec<Panel> {
 }
 
 fn rosters() -> Vec<Panel> {
+    // Each server works out the rosters of all peers, so what servers say of the whole is no sum; whom they tell is.
+    let cut = |reason| chosen(&s::ROSTER_CUT).is("reason", reason).now();
     vec![
-        panel("Who watches whom", "short", "Pairs of a peer and one that is to watch it by this server's rosters, and peers with fewer watchers than `roster.watchers`. Short for long: too few of an overlay take a roster.")
+        panel("Who watches whom", "short", "Pairs of a peer and one that is to watch it, and peers with fewer watchers than `roster.watchers`, over the peers of all servers; each server works out the same, and the highest number is shown. Short for long: too few of an overlay take a roster.")
             .from_zero()
             .colours(vec![("pairs", GREEN), ("short of watchers", RED)])
-            .ask("pairs", &chosen(&s::ROSTER_EDGES).now().sum(&[]))
-            .ask("short of watchers", &chosen(&s::ROSTER_SHORT).now().sum(&[])),
+            .ask("pairs", &chosen(&s::ROSTER_EDGES).now().max(&[]))
+            .ask("short of watchers", &chosen(&s::ROSTER_SHORT).now().max(&[])),
         panel("Changes of rosters", "short", "Pairs made and unmade, and rosters told to agents, in each step of time. A few for each peer that comes or goes; many all the time: peers flap.")
             .from_zero()
-            .ask("pairs changed", &chosen(&s::ROSTER_EDGES_CHANGED).increase(RATE).sum(&[]))
+            .ask("pairs changed", &chosen(&s::ROSTER_EDGES_CHANGED).increase(RATE).max(&[]))
             .ask("rosters told", &chosen(&s::ROSTERS_PUSHED).increase(RATE).sum(&[])),
         panel("Left out of rosters", "short", "By reason. roster_max: pairs whose watcher takes no more; raise `limits.roster` of the agents. memberships: overlays of a peer beyond 32.")
             .from_zero()
-            .ask("{{reason}}", &chosen(&s::ROSTER_CUT).now().sum(&["reason"])),
+            .ask("roster_max", &cut("roster_max").sum(&[]))
+            .ask("memberships", &cut("memberships").max(&[])),
     ]
 }
 
@@ -170,6 +174,31 @@ fn subscriptions() -> Vec<Panel> {
             .size(12, 8)
             .colours(style::bounds())
             .ask("{{bound}}", &told(&s::TOLD).quantile(0.95, &["bound"])),
+    ]
+}
+
+fn probes() -> Vec<Panel> {
+    let took = || chosen(&s::PROBE).bucket().rate(RATE);
+    vec![
+        panel("Probes", "short", "Peers that were asked how they are (`pams-server probe`), by verdict. partly: some were answered and some not, so that a way is cut; the answer says which. home_unreachable: look at the servers first.")
+            .stacked(Stack::Bars)
+            .nothing("nobody asked")
+            .colours(vec![("reachable", GREEN), ("partly", YELLOW), ("unreachable", RED), ("offline", style::PALE), ("home_unreachable", ORANGE), ("unknown", PURPLE)])
+            .ask("{{verdict}}", &chosen(&s::PROBES).is_not("by", "server").increase(RATE).sum(&["verdict"])),
+        panel("Asked for by", "short", "Who asked: operator on the admin socket, http on the TCP port (`probe.http`), server: other servers, of peers whose home this is.")
+            .stacked(Stack::Bars)
+            .nothing("nobody asked")
+            .ask("{{by}}", &chosen(&s::PROBES).increase(RATE).sum(&["by"])),
+        panel("Until a probe was answered", "s", "p95: 19 of 20 took no longer. One that nobody answers takes all the time that it was given, 2 s unless that is said.")
+            .log()
+            .nothing("nobody asked")
+            .colours(style::quantiles())
+            .ask("p50", &took().quantile(0.5, &[]))
+            .ask("p95", &took().quantile(0.95, &[])),
+        panel("Probes refused", "short", "By reason. caller and target: asked too often. forbidden: on the TCP port of a server that does not allow it. not_home: servers that do not yet agree on who is whose home.")
+            .stacked(Stack::Bars)
+            .nothing("none refused")
+            .ask("{{reason}}", &chosen(&s::PROBES_REFUSED).increase(RATE).sum(&["reason"])),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! One colour, one meaning, on all dashboards: the same word has the same colour everywhere.
 
+use pams_server::core::view::MemberState;
 use pams_shared::{
     record::{Outcome, Stage},
     status::{Liveness, Status},
@@ -12,6 +13,7 @@ pub const RED: &str = "#F2495C";
 pub const BLUE: &str = "#5794F2";
 pub const PURPLE: &str = "#B877D9";
 pub const PALE: &str = "#8AB8FF";
+pub const TEAL: &str = "#37A6A6";
 pub const GREY: &str = "#8E8E8E";
 /// Where nothing is good or bad.
 pub const PLAIN: &str = "text";
@@ -59,6 +61,17 @@ pub fn outcomes() -> Colours {
         Outcome::Unknown => GREY,
     };
     Outcome::ALL.map(|o| (o.as_str(), colour(o))).into()
+}
+
+/// Servers, as another sees them.
+pub fn members() -> Colours {
+    let colour = |s| match s {
+        MemberState::Me | MemberState::Alive => GREEN,
+        MemberState::Suspect => YELLOW,
+        MemberState::Down => RED,
+        MemberState::Left => PALE,
+    };
+    MemberState::ALL.map(|s| (s.as_str(), colour(s))).into()
 }
 
 /// What is known of a time that cannot be measured: it lies between the two.

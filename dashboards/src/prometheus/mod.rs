@@ -14,23 +14,24 @@ pub use rules::{Rule, rules};
 /// The jobs of `prometheus.yml`. Alerts name them; dashboards take them from a variable.
 pub const SERVER_JOB: &str = "pams-server";
 pub const AGENT_JOB: &str = "pams-agents";
-/// Labels that `prometheus.yml` gives the series of an agent.
+/// Labels that `prometheus.yml` gives the series of an agent. Those of a server have its name.
 pub const PEER_ID: &str = "peer_id";
 pub const PEER_NAME: &str = "peer_name";
+pub const SERVER_NAME: &str = "server_name";
 
 /// Where things are and how often they are looked at.
 #[derive(Clone, Debug)]
 pub struct Scrape {
-    /// The HTTP address of the server.
-    pub server: String,
+    /// The HTTP addresses of servers, one or more: each knows all of them, and all agents.
+    pub servers: Vec<String>,
     pub interval: &'static str,
-    /// How often the list of agents is fetched.
+    /// How often the lists of servers and agents are fetched.
     pub refresh: &'static str,
 }
 
 impl Default for Scrape {
     fn default() -> Self {
-        Self { server: "127.0.0.1:7480".to_owned(), interval: "15s", refresh: "30s" }
+        Self { servers: vec!["127.0.0.1:7480".to_owned()], interval: "15s", refresh: "30s" }
     }
 }
 
@@ -59,9 +60,16 @@ const MADE: &str = "# Made by `cargo run -p pams-dashboards -- --out DIR`; a cha
 
 /// `prometheus.yml`.
 pub fn configuration(scrape: &Scrape) -> String {
-    let Scrape { server, interval, refresh } = scrape;
+    let Scrape { servers, interval, refresh } = scrape;
+    let discovery = |what: &str| {
+        let url = |server| {
+            format!("      - url: \"http://{server}/api/v1/sd/{what}\"\n        refresh_interval: {refresh}\n")
+        };
+        servers.iter().map(url).collect::<String>()
+    };
+    let (all_servers, all_agents) = (discovery("servers"), discovery("prometheus"));
     format!(
-        r#"# Scrapes a PAMS server and all agents that it knows of.
+        r#"# Scrapes all PAMS servers of a cluster and all agents, as one server knows them.
 {MADE}global:
   scrape_interval: {interval}
   scrape_timeout: {interval}
@@ -71,19 +79,22 @@ rule_files:
   - rules.yml
   - alerts.yml
 
+# The addresses are a server's HTTP (`http` in its configuration): the metrics tell who talks to whom, so it is loopback by
+# default. Any server will do. While it is away, what it told last is scraped; to hear of newcomers then too, let the urls of
+# other servers stand beside its own: what several tell of is scraped once.
 scrape_configs:
-  # The server's HTTP address (`http` in its configuration). The metrics tell who talks to whom: it is loopback by default.
+  # Every server that has not left and whose HTTP can be reached from the one that is asked.
   - job_name: {SERVER_JOB}
-    static_configs:
-      - targets: ["{server}"]
+    http_sd_configs:
+{all_servers}    relabel_configs:
+      - source_labels: [__meta_pams_server_name]
+        target_label: {SERVER_NAME}
 
-  # Every agent that the server knows of and that has not left; `{PEER_ID}` and `{PEER_NAME}` say whose series they are.
-  # Agents answer on loopback only unless `http` of theirs says otherwise.
+  # Every agent of the cluster that has not left; `{PEER_ID}` and `{PEER_NAME}` say whose series they are. Agents answer on
+  # loopback only unless `http` of theirs says otherwise.
   - job_name: {AGENT_JOB}
     http_sd_configs:
-      - url: "http://{server}/api/v1/sd/prometheus"
-        refresh_interval: {refresh}
-    relabel_configs:
+{all_agents}    relabel_configs:
       - source_labels: [__meta_pams_peer_id]
         target_label: {PEER_ID}
       - source_labels: [__meta_pams_name]

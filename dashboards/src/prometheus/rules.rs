@@ -1,4 +1,4 @@
-//! Recording rules: how many pings are lost or late, and where the time goes. Named level:metric:operations, as
+//! Recording rules: how many pings are lost or late, where the time goes, and how far servers lag behind each other. Named level:metric:operations, as
 //! Prometheus' own documentation has it.
 
 use pams_server::metrics::catalogue as s;
@@ -12,6 +12,8 @@ pub const LATE: &str = "job:pams_server_pings_late:ratio_rate";
 pub const UNREACHED: &str = "job:pams_server_pings_unreached:ratio_rate";
 pub const STAGE_MEAN: &str = "job_stage:pams_server_ping_stage_seconds:mean_rate";
 pub const TOTAL_P95: &str = "job:pams_server_ping_seconds:p95_rate";
+
+pub const REPLICATION_P99: &str = "job_instance:pams_server_replication_seconds:p99_rate";
 
 /// A recording rule.
 #[derive(Clone, Debug)]
@@ -71,6 +73,11 @@ pub fn rules(timing: Timing) -> Vec<Rule> {
             name: TOTAL_P95,
             about: "19 of 20 answered pings took no longer.",
             expr: of(&s::TOTAL).is("kind", &ping).bucket().rate(w).quantile(0.95, job),
+        },
+        Rule {
+            name: REPLICATION_P99,
+            about: "99 of 100 reports to this server were held by another within this time.",
+            expr: of(&s::REPLICATION).bucket().rate(w).quantile(0.99, &["job", "instance"]),
         },
     ]
 }

@@ -41,7 +41,7 @@ fn every_alert_says_what_to_do_and_where_to_look() {
     let mut names = BTreeSet::new();
     for alert in alerts(Timing::default()) {
         assert!(alert.name.starts_with("Pams") && names.insert(alert.name), "{}", alert.name);
-        assert!(alert.summary.ends_with('.') && alert.description.ends_with(['.', '}']), "{}", alert.name);
+        assert!(alert.summary.ends_with(['.', '}']) && alert.description.ends_with(['.', '}']), "{}", alert.name);
         assert!(!alert.runbook.is_empty() && alert.runbook.iter().all(|l| l.ends_with(['.', '?'])), "{}", alert.name);
         assert!(["critical", "warning"].contains(&alert.severity), "{}", alert.name);
         assert!(uids.contains(&alert.dashboard), "{}", alert.name);

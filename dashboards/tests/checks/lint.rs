@@ -213,7 +213,7 @@ fn the_layout_has_no_overlap_and_no_ragged_edge() {
 fn dashboards_link_to_each_other() {
     let all: Vec<Value> = dashboards().iter().map(Dashboard::json).collect();
     let uids: BTreeSet<_> = all.iter().map(|d| d["uid"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(uids, ["pams-overview", "pams-peer", "pams-server"].map(String::from).into());
+    assert_eq!(uids, ["pams-cluster", "pams-overview", "pams-peer", "pams-server"].map(String::from).into());
     for d in &all {
         assert_eq!((d["links"][0]["tags"][0].as_str(), d["tags"][0].as_str()), (Some("pams"), Some("pams")));
         for link in d.to_string().split("/d/").skip(1) {

@@ -181,6 +181,13 @@ impl Reader<'_> {
                 let mut labels = vector(argument()?)?;
                 if labels.remove("le") { Ok(Value::Vector(labels)) } else { Err("a quantile without le".into()) }
             }
+            // The labels that all missing series would have.
+            "absent" => {
+                vector(argument()?)?;
+                let asked = self.selectors.last().into_iter().flat_map(|s| &s.matchers);
+                let sure = asked.filter_map(|m| m.split_once("=\"").map(|(label, _)| label.to_owned()));
+                Ok(Value::Vector(sure.collect()))
+            }
             "topk" => argument().and_then(|_| vector(argument()?)).map(Value::Vector),
             "abs" | "clamp_min" => vector(argument()?).map(Value::Vector),
             "label_replace" => {

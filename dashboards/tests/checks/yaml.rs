@@ -21,14 +21,18 @@ fn texts(yaml: &Yaml) -> Vec<&str> {
 }
 
 #[test]
-fn prometheus_scrapes_the_server_and_whom_it_knows() {
+fn prometheus_scrapes_the_servers_and_the_agents_that_one_knows() {
     let config = read("prometheus/prometheus.yml");
     assert_eq!(texts(&config["rule_files"]), ["rules.yml", "alerts.yml"]);
     let jobs = config["scrape_configs"].as_vec().unwrap();
     assert_eq!(jobs.iter().map(|j| j["job_name"].as_str().unwrap()).collect::<Vec<_>>(), [SERVER_JOB, AGENT_JOB]);
-    let url = jobs[1]["http_sd_configs"][0]["url"].as_str().unwrap();
-    let server = jobs[0]["static_configs"][0]["targets"][0].as_str().unwrap();
-    assert_eq!(url, format!("http://{server}/api/v1/sd/prometheus"));
+    let [server] = &Scrape::default().servers[..] else { panic!("one server, as a start") };
+    for (job, list) in jobs.iter().zip(["servers", "prometheus"]) {
+        let asked = job["http_sd_configs"].as_vec().unwrap();
+        let urls: Vec<_> = asked.iter().map(|sd| sd["url"].as_str().unwrap()).collect();
+        assert_eq!(urls, [format!("http://{server}/api/v1/sd/{list}")]);
+        assert!(job["static_configs"].is_badvalue(), "a server that is named twice is counted twice");
+    }
 }
 
 #[test]

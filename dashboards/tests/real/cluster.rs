@@ -1,8 +1,9 @@
-//! A run in which something is going on: a server, and agents that watch each other over an emulated network of which
+//! A run in which something is going on: three servers, and agents that watch each other over an emulated network of which
 //! some are far, one answers slowly, one line is so shaky that answers get lost or come late, and some live in processes
-//! of their own, which are killed. All are told of each other's presence, take rosters and write CSV files.
+//! of their own, which are killed. All are told of each other's presence, take rosters and write CSV files. One server can be
+//! lost, so that its agents move.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use pams_agent::{config::Http as AgentHttp, shell::handle::Handle};
 use pams_server::{
@@ -10,6 +11,9 @@ use pams_server::{
     shell as server,
 };
 use pams_shared::{
+    clock::Clock,
+    frame::Role,
+    identity::{Grant, Token, TokenStore, pin_of},
     sim::Link,
     status::{Liveness, Status},
 };
@@ -35,6 +39,7 @@ pub const SLOW: &str = "cai";
 const SHAKY: &str = "del";
 /// They are killed. So far do they live from all others.
 pub const DOOMED: [&str; 3] = ["fai", "gru", "hnd"];
+pub const PEERS: usize = CAST.len() + DOOMED.len();
 const FAR_MS: f64 = 10.0;
 /// So that an answer over the shaky line is late now and then.
 const DEADLINE: Duration = Duration::from_millis(250);
@@ -43,9 +48,11 @@ const NEWS: Duration = Duration::from_millis(500);
 /// Buddies that each takes from its home.
 const ROSTER_MAX: usize = 16;
 
+/// Servers, and where agents join: those that stay at one after the other, those that are killed at the first.
+const SERVERS: [&str; 3] = ["s1", "s2", "s3"];
+
 pub struct Cluster {
-    pub server: server::Running,
-    pub http: SocketAddr,
+    servers: Vec<server::Running>,
     pub agents: Vec<Peer>,
     doomed: Vec<Process>,
     /// What they publish again and again.
@@ -59,18 +66,8 @@ impl Cluster {
     /// Everybody watches everybody, and is watched, and seen live by the home.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = ServerConfig {
-            data_dir: dir.path().join("home"),
-            listen: LOOPBACK,
-            http: Http::At(LOOPBACK),
-            name: Some("pams".into()),
-            ..ServerConfig::default()
-        };
-        config.metrics.per_peer_max = 100;
-        config.pace.grace = Some(Duration::from_secs(1));
-        let server = server::start(config, server::Options::default()).await.unwrap();
-        let http = server.ready.http.unwrap();
-        let token = server.ready.first_token.as_ref().unwrap().to_string();
+        let servers = serve(dir.path()).await;
+        let tokens: Vec<String> = servers.iter().map(|s| s.ready.first_token.as_ref().unwrap().to_string()).collect();
 
         let names = CAST.iter().map(|(name, ..)| *name).chain(DOOMED);
         let seats: Vec<Seat> = names.map(|name| seat(dir.path(), name)).collect();
@@ -80,19 +77,19 @@ impl Cluster {
         };
         let (stay, go) = seats.split_at(CAST.len());
         let (mut agents, mut news) = (Vec::new(), JoinSet::new());
-        for (seat, (_, _, status)) in stay.iter().zip(CAST) {
-            let agent = everybody(seat).start(Some(&token)).await;
+        for ((seat, (_, _, status)), token) in stay.iter().zip(CAST).zip(tokens.iter().cycle()) {
+            let agent = everybody(seat).start(Some(token)).await;
             news.spawn(tell(agent.running.handle.clone(), status));
             agents.push(agent);
         }
         let mut doomed = Vec::new();
         for seat in go {
-            doomed.push(everybody(seat).spawn(Some(&token)).await);
+            doomed.push(everybody(seat).spawn(Some(&tokens[0])).await);
         }
         let doomed_at = go.iter().map(|seat| seat.at).collect();
-        let cluster = Self { server, http, agents, doomed, _news: news, doomed_at, _dir: dir };
+        let cluster = Self { servers, agents, doomed, _news: news, doomed_at, _dir: dir };
         cluster.emulate();
-        cluster.until_peers(Liveness::Live, CAST.len() + DOOMED.len()).await;
+        cluster.until_peers(Liveness::Live, PEERS).await;
         cluster
     }
 
@@ -109,10 +106,20 @@ impl Cluster {
         }
     }
 
+    /// Where the servers that are left answer over HTTP.
+    pub fn http(&self) -> Vec<SocketAddr> {
+        self.servers.iter().map(|s| s.ready.http.unwrap()).collect()
+    }
+
+    /// Over all servers, each counting those that it is home to.
     async fn until_peers(&self, liveness: Liveness, count: usize) {
-        until("peers at home", async || {
-            let summary = self.server.handle.look(pams_server::core::Pams::summary).await.unwrap();
-            summary.peers.iter().any(|(l, n)| *l == liveness && *n == count as u64)
+        until("peers at their homes", async || {
+            let mut found = 0;
+            for server in &self.servers {
+                let summary = server.handle.look(pams_server::core::Pams::summary).await.unwrap();
+                found += summary.peers.iter().find(|(l, _)| *l == liveness).map_or(0, |(_, n)| *n);
+            }
+            found == count as u64
         })
         .await;
     }
@@ -126,6 +133,12 @@ impl Cluster {
         }
     }
 
+    /// The last server is no more, without a goodbye; returns once its agents have another home.
+    pub async fn lose_a_server(&mut self) {
+        drop(self.servers.pop());
+        self.until_peers(Liveness::Live, CAST.len()).await;
+    }
+
     /// As `kill -9`; returns once the home knows that they are gone.
     pub async fn kill(&mut self) {
         let doomed = std::mem::take(&mut self.doomed);
@@ -135,6 +148,34 @@ impl Cluster {
         }
         self.until_peers(Liveness::Gone, count).await;
     }
+}
+
+/// The first makes the cluster, and the others join it.
+async fn serve(dir: &Path) -> Vec<server::Running> {
+    let mut servers: Vec<server::Running> = Vec::new();
+    for name in SERVERS {
+        let mut config = ServerConfig {
+            data_dir: dir.join(name),
+            listen: LOOPBACK,
+            http: Http::At(LOOPBACK),
+            name: Some(name.into()),
+            ..ServerConfig::default()
+        };
+        config.metrics.per_peer_max = 100;
+        config.pace.grace = Some(Duration::from_secs(1));
+        let join = servers.first().map(|first| token_for_servers(&dir.join(SERVERS[0]), first.ready.quic));
+        let options = server::Options { join, ..server::Options::default() };
+        servers.push(server::start(config, options).await.unwrap());
+    }
+    servers
+}
+
+/// As `pams-server token create --role server` makes it beside the running server.
+fn token_for_servers(data_dir: &Path, at: SocketAddr) -> Token {
+    let now = Clock.now().wall_ms() / 1_000;
+    let grant = Grant { role: Role::Server, uses: Some(1), expires_at: now + 600, note: String::new() };
+    let (id, secret) = TokenStore::open(data_dir).unwrap().create(&grant, now).unwrap();
+    Token { pin: pin_of(data_dir).unwrap(), id, secret, addresses: vec![at.into()] }
 }
 
 /// Says something new of itself again and again; the status stays.
@@ -150,7 +191,7 @@ async fn tell(handle: Handle, status: Status) {
 
 /// The ports of its HTTP are those of QUIC, so that what service discovery tells can be scraped whether it tells one or the
 /// other.
-fn seat(dir: &std::path::Path, name: &str) -> Seat {
+fn seat(dir: &Path, name: &str) -> Seat {
     let at = free_port();
     let mut seat = Seat { at, ..Seat::new(dir, name) }.with(|c| {
         c.listen = at;

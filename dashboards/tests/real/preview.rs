@@ -61,7 +61,7 @@ const RATE: &str = "6s";
 #[ignore = "it takes two minutes and writes preview.svg"]
 async fn the_preview_is_drawn() {
     let mut cluster = Cluster::start().await;
-    let prometheus = Prometheus::start(cluster.http).await;
+    let prometheus = Prometheus::start(&cluster.http()).await;
     // Every rate has its window from the first point on.
     passed(&prometheus, 8).await;
     let from = now(&prometheus).await;

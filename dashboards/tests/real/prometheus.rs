@@ -40,12 +40,15 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 impl Prometheus {
-    /// Scrapes the server at this address, and the agents that it tells of.
-    pub async fn start(server: SocketAddr) -> Self {
-        until("discovery", async || get(server, "/api/v1/sd/prometheus").await.0 == 200).await;
+    /// Asks the servers at these addresses whom to scrape.
+    pub async fn start(servers: &[SocketAddr]) -> Self {
+        for server in servers {
+            until("discovery", async || get(*server, "/api/v1/sd/prometheus").await.0 == 200).await;
+        }
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: String| fs::write(dir.path().join(name), text).unwrap();
-        let scrape = Scrape { server: server.to_string(), interval: "500ms", refresh: "1s" };
+        let servers = servers.iter().map(ToString::to_string).collect();
+        let scrape = Scrape { servers, interval: "500ms", refresh: "1s" };
         write("prometheus.yml", configuration(&scrape));
         write("rules.yml", recording_rules(QUICK));
         write("alerts.yml", alerting_rules(QUICK));

@@ -35,6 +35,8 @@ pub const CAST: [Character; 6] = [
 
 pub const LEAVES: usize = 4;
 pub const KILLED: usize = 5;
+/// Of the servers: the one that made the cluster and has the root's key, since nothing hangs on it.
+pub const CRASHES: usize = 0;
 
 /// One direction between two of them. Delays add up, losses and jitters nearly do.
 pub fn link(from: &Character, to: &Character) -> Link {
@@ -56,6 +58,8 @@ pub enum What {
     Leave(usize),
     Return(usize),
     Kill(usize),
+    /// A server is killed.
+    Crash(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,10 +69,11 @@ pub struct Turn {
 }
 
 /// What happens in a demo of this length.
-pub fn plot(length: Duration) -> [Turn; 3] {
+pub fn plot(length: Duration) -> [Turn; 4] {
     [
         Turn { at: length.mul_f64(0.2), what: What::Leave(LEAVES) },
         Turn { at: length.mul_f64(0.4), what: What::Kill(KILLED) },
-        Turn { at: length.mul_f64(0.5), what: What::Return(LEAVES) },
+        Turn { at: length.mul_f64(0.5), what: What::Crash(CRASHES) },
+        Turn { at: length.mul_f64(0.7), what: What::Return(LEAVES) },
     ]
 }

@@ -1,9 +1,13 @@
-//! `cargo demo`: one PAMS and six agents in one process, real QUIC and real certificates on loopback, with an emulated
-//! network in each socket. One peer answers slowly, one goes away and comes back, one is killed. A live table shows who is
-//! here, how far apart they are and where the time goes; `--json` prints it as one object at the end.
+//! `cargo demo`: three servers and six agents in one process, real QUIC and real certificates on loopback, with an emulated
+//! network in each socket. One peer answers slowly, one goes away and comes back, one is killed; and so is one of the servers,
+//! whose agents move to the others by themselves. A live table shows who is here, how far apart they are and where the time
+//! goes, and that nothing was lost; `--json` prints it as one object at the end.
 #![allow(clippy::disallowed_methods)] // It is a shell: it starts tasks and reads clocks.
 
+mod account;
+mod actor;
 mod cast;
+mod servers;
 mod stage;
 mod table;
 
@@ -18,7 +22,7 @@ use pams_shared::clock::Clock;
 
 use stage::Stage;
 
-/// A PAMS and six agents on an emulated network, until Ctrl-C.
+/// Three servers and six agents on an emulated network, until Ctrl-C.
 #[derive(Parser)]
 #[command(name = "cargo demo")]
 struct Args {
@@ -37,7 +41,9 @@ struct Args {
 const DRAW: Duration = Duration::from_secs(1);
 const DRAW_PLAIN: Duration = Duration::from_secs(5);
 /// The plot of a run without an end.
-const PLOT: Duration = Duration::from_secs(50);
+const PLOT: Duration = Duration::from_secs(25);
+/// Between two looks for the homes of those whose server was killed.
+const REHOMING: Duration = Duration::from_millis(20);
 
 fn main() -> anyhow::Result<()> {
     // `cargo demo -- --seconds 5` works as well: the alias ends in `--` already.
@@ -64,8 +70,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
             signal = tokio::signal::ctrl_c() => { signal?; break }
             () = at(length.unwrap_or(Duration::from_secs(u64::from(u32::MAX)))) => break,
             () = at(turn) => if let Some(turn) = plot.next() { stage.play(turn).await?; },
-            _ = draw.tick() => if !args.json {
+            () = tokio::time::sleep(REHOMING), if stage.is_rehoming() => stage.look_for_homes().await,
+            _ = draw.tick() => {
+                // Also where nothing is drawn: who is told gone must not be missed.
                 let scene = stage.scene().await;
+                if args.json { continue }
                 let since = Clock.now().since(begin);
                 let mut out = std::io::stdout().lock();
                 // Home and clear to the end: without flicker, and nothing of the last drawing stays.
@@ -77,11 +86,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     let scene = stage.scene().await;
     let pairs = stage.pairs();
-    stage.strike().await;
+    let cluster = stage.strike(scene.servers.clone()).await;
     if args.json {
-        println!("{}", serde_json::to_string(&table::Summary { agents: &scene.ledgers(), pairs: &pairs })?);
+        let (agents, pairs, cluster) = (&scene.ledgers(), &pairs, &cluster);
+        println!("{}", serde_json::to_string(&table::Summary { agents, pairs, cluster })?);
     } else {
-        print!("{}", table::summary(&scene, &pairs));
+        print!("{}", table::summary(&scene, &pairs, &cluster));
     }
     Ok(())
 }

@@ -1,66 +1,64 @@
 //! Sets the scene up with the real things, plays the plot, and looks at it through the doors that everybody has.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
-    path::Path,
     time::Duration,
 };
 
 use anyhow::Context;
-use pams_agent::{
-    config::{Config as AgentConfig, Http},
-    core::View,
-    shell::{Options, Running, start},
-};
-use pams_server::{config::Config as ServerConfig, shell as server};
 use pams_shared::{
     clock::Clock,
-    id::PeerId,
+    id::{PeerId, ServerId},
     moment::Moment,
-    record::{Kind, Ledger, Outcome, Record, Stage as Part},
-    sim::Link,
+    record::{Ledger, Record, Stage as Part},
     status::{Liveness, Status},
 };
 use serde::Serialize;
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
-use crate::cast::{CAST, Turn, What, link, round_trip_ms};
+use crate::{
+    account::{Account, Cluster, compare, wrongly_gone},
+    actor::Actor,
+    cast::{CAST, Turn, What, link, round_trip_ms},
+    servers::{ServerRow, Servers},
+};
 
-const LOOPBACK: &str = "127.0.0.1:0";
-/// Quick, so that a minute shows a lot; the default is 10 s.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub const LOOPBACK: &str = "127.0.0.1:0";
 /// Until each has pinged each other once.
-const MEETING_PATIENCE: Duration = Duration::from_secs(30);
-const MEETING_LOOK: Duration = Duration::from_millis(50);
-/// Records kept of each pair: the last quarter of an hour.
-const KEPT: usize = 1_000;
+pub const MEETING_PATIENCE: Duration = Duration::from_secs(30);
+pub const MEETING_LOOK: Duration = Duration::from_millis(50);
+/// At the end: until all have a home again, and until the servers have told each other all.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Stage {
     dir: tempfile::TempDir,
-    pub server: server::Running,
+    pub servers: Servers,
     pub actors: Vec<Actor>,
     pub news: VecDeque<String>,
     begin: Moment,
+    crash: Option<Crash>,
+    wronged: BTreeSet<PeerId>,
 }
 
-pub struct Actor {
-    pub name: &'static str,
-    pub peer: PeerId,
-    pub quic: SocketAddr,
-    /// `None`: not here.
-    running: Option<Running>,
-    records: mpsc::Receiver<Record>,
-    /// Sum of the lives that have ended.
-    past: Ledger,
-    last_view: Option<View>,
-    kept: BTreeMap<PeerId, VecDeque<Record>>,
-    pub gone: Option<&'static str>,
+/// A server that was killed.
+struct Crash {
+    name: &'static str,
+    id: ServerId,
+    at: Moment,
+    /// Its agents.
+    orphans: Vec<PeerId>,
+    rehomed: Option<Duration>,
 }
 
 /// What can be seen at one moment.
 pub struct Scene {
     pub rows: Vec<Row>,
+    pub servers: Vec<ServerRow>,
+    pub account: Account,
+    pub wrongly_gone: usize,
+    /// Of a kill of a server; nothing before it.
+    pub crash: Option<String>,
 }
 
 pub struct Row {
@@ -103,26 +101,18 @@ pub struct Pair {
 }
 
 impl Stage {
-    /// Starts the server, lets everybody join, and emulates the network between them.
+    /// Starts the servers, lets everybody join at one of them, and emulates the network between the agents.
     pub async fn set() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut server_config = ServerConfig {
-            data_dir: dir.path().join("pams"),
-            listen: LOOPBACK.parse()?,
-            http: pams_server::config::Http::At(LOOPBACK.parse()?),
-            name: Some("pams".into()),
-            ..ServerConfig::default()
-        };
-        // There are no agents of before to wait for, so that the overlay's rosters are told at once.
-        server_config.pace.grace = Some(Duration::ZERO);
-        let server = server::start(server_config, server::Options::default()).await?;
-        let token = server.ready.first_token.as_ref().context("a new server makes a token")?.to_string();
+        let servers = Servers::set(dir.path()).await?;
         let mut actors = Vec::new();
         for i in 0..CAST.len() {
-            // All are in one overlay: whom to watch, the home says.
-            actors.push(Actor::enter(dir.path(), i, Some(&token), LOOPBACK.parse()?).await?);
+            // All are in one overlay: whom to watch, their homes say.
+            let token = &servers.0[i % servers.0.len()].token;
+            actors.push(Actor::enter(dir.path(), i, Some(token), LOOPBACK.parse()?).await?);
         }
-        let mut stage = Self { dir, server, actors, news: VecDeque::new(), begin: Clock.now() };
+        let (news, begin) = (VecDeque::new(), Clock.now());
+        let mut stage = Self { dir, servers, actors, news, begin, crash: None, wronged: BTreeSet::new() };
         for i in 0..CAST.len() {
             stage.wire(i)?;
             stage.actors[i].greet(i).await?;
@@ -176,10 +166,12 @@ impl Stage {
                 self.tell(i, "is back, in its next epoch");
             }
             What::Kill(i) => {
-                let others = self.others(i);
-                self.actors[i].kill(&self.server.ready.quic, &others).await?;
+                let mut others = self.others(i);
+                others.extend(self.servers.addresses());
+                self.actors[i].kill(&others).await?;
                 self.tell(i, "is killed: nothing more leaves its socket");
             }
+            What::Crash(i) => self.crash(i).await?,
         }
         Ok(())
     }
@@ -189,8 +181,70 @@ impl Stage {
     }
 
     fn tell(&mut self, i: usize, what: &str) {
+        self.say(&format!("{} {what}", self.actors[i].name));
+    }
+
+    fn say(&mut self, what: &str) {
         let at = Clock.now().since(self.begin).as_secs_f64();
-        self.news.push_back(format!("{at:6.1} s  {} {what}", self.actors[i].name));
+        self.news.push_back(format!("{at:6.1} s  {what}"));
+    }
+
+    /// A server is killed.
+    async fn crash(&mut self, i: usize) -> anyhow::Result<()> {
+        let at_home: Vec<_> = self.homes().await.into_iter().filter_map(|(peer, home)| Some((peer, home?))).collect();
+        let agents: Vec<SocketAddr> = self.actors.iter().map(|a| a.quic).collect();
+        let Some(id) = self.servers.kill(i, &agents)? else { return Ok(()) };
+        let orphans: Vec<_> = at_home.into_iter().filter(|(_, home)| *home == id).map(|(peer, _)| peer).collect();
+        let name = self.servers.0[i].name;
+        self.say(&format!("server {name} is killed, the home of {}", self.names(&orphans)));
+        self.crash = Some(Crash { name, id, at: Clock.now(), orphans, rehomed: None });
+        Ok(())
+    }
+
+    fn names(&self, peers: &[PeerId]) -> String {
+        let names: Vec<&str> = self.actors.iter().filter(|a| peers.contains(&a.peer)).map(|a| a.name).collect();
+        if names.is_empty() { "nobody".to_owned() } else { names.join(" and ") }
+    }
+
+    /// The homes of those that are here; `None`: it has none just now.
+    async fn homes(&mut self) -> Vec<(PeerId, Option<ServerId>)> {
+        let mut homes = Vec::new();
+        for actor in self.actors.iter_mut().filter(|a| a.running.is_some()) {
+            actor.look().await;
+            homes.push((actor.peer, actor.home()));
+        }
+        homes
+    }
+
+    /// Some agents of a server that was killed have no home yet.
+    pub fn is_rehoming(&self) -> bool {
+        self.crash.as_ref().is_some_and(|crash| crash.rehomed.is_none())
+    }
+
+    /// Looks whether all of them have one; by their own word. Meanwhile nobody must be shown as gone.
+    pub async fn look_for_homes(&mut self) {
+        self.account().await;
+        let homes = self.homes().await;
+        let Some(crash) = self.crash.as_mut().filter(|crash| crash.rehomed.is_none()) else { return };
+        let homeless = homes.iter().filter(|(peer, _)| crash.orphans.contains(peer));
+        if homeless.map(|(_, home)| home).any(|home| home.is_none_or(|home| home == crash.id)) {
+            return;
+        }
+        let after = Clock.now().since(crash.at);
+        crash.rehomed = Some(after);
+        let orphans = crash.orphans.clone();
+        let who = self.names(&orphans);
+        self.say(&format!("{who} moved by themselves: all have a home again after {:.2} s", after.as_secs_f64()));
+    }
+
+    /// What the servers say of everybody, against what everybody says.
+    async fn account(&mut self) -> Account {
+        let peers: Vec<PeerId> = self.actors.iter().map(|a| a.peer).collect();
+        let told = self.servers.told(&peers).await;
+        // After the servers: what has ended meanwhile is on its way.
+        self.actors.iter_mut().for_each(Actor::take_records);
+        self.wronged.extend(wrongly_gone(&self.actors, &told));
+        compare(&self.actors, &told)
     }
 
     pub async fn scene(&mut self) -> Scene {
@@ -203,25 +257,24 @@ impl Stage {
             }
         }
         let peers: Vec<PeerId> = self.actors.iter().map(|a| a.peer).collect();
-        let home = self.server.handle.look(move |pams, now| {
-            peers
-                .iter()
-                .map(|p| pams.peer(now, *p).map(|d| (d.peer.presence.map(|p| p.status), d.home.liveness)))
-                .collect::<Vec<_>>()
-        });
-        let home = home.await.unwrap_or_default();
-        let rows = self.actors.iter().enumerate().map(|(i, actor)| {
-            let at_home = home.get(i).copied().flatten();
+        let account = self.account().await;
+        let homes: Vec<ServerId> = self.homes().await.into_iter().filter_map(|(_, home)| home).collect();
+        let homes: Vec<_> = homes.into_iter().filter(|home| self.servers.is_alive(*home)).collect();
+        let told = self.servers.told(&peers).await.into_iter().next().map(|told| told.peers).unwrap_or_default();
+        let rows = self.actors.iter().map(|actor| {
+            let at_home = told.get(&actor.peer);
             Row {
                 name: actor.name,
-                status: at_home.and_then(|(status, _)| status),
-                liveness: at_home.map(|(_, liveness)| liveness),
+                status: at_home.and_then(|p| p.peer.presence.as_ref()).map(|presence| presence.status),
+                liveness: at_home.map(|p| p.home.liveness),
                 seen: seen.get(&actor.peer).cloned().unwrap_or_default(),
                 ledger: actor.ledger(),
                 rtt: times(actor.kept.values().flatten()),
             }
         });
-        Scene { rows: rows.collect() }
+        let rows = rows.collect();
+        let (servers, wrongly_gone) = (self.servers.rows(&homes).await, self.wronged.len());
+        Scene { rows, servers, account, wrongly_gone, crash: self.crash.as_ref().map(Crash::told) }
     }
 
     pub fn pairs(&self) -> Vec<Pair> {
@@ -245,14 +298,57 @@ impl Stage {
         pairs
     }
 
-    /// Everybody leaves in good order, all at once: each waits a while for the one that was killed.
-    pub async fn strike(self) {
+    /// Everybody leaves in good order, all at once: each waits a while for the one that was killed. Then the servers are asked
+    /// what they have counted. `servers` is what was seen of them before.
+    pub async fn strike(mut self, servers: Vec<ServerRow>) -> Cluster {
+        let looks = || tokio::time::interval(MEETING_LOOK);
+        let rehomed = async {
+            let mut looks = looks();
+            while self.is_rehoming() {
+                looks.tick().await;
+                self.look_for_homes().await;
+            }
+        };
+        let _ = timeout(END_PATIENCE, rehomed).await;
         let mut leaving = JoinSet::new();
-        for mut actor in self.actors {
-            leaving.spawn(async move { actor.leave().await });
+        for mut actor in std::mem::take(&mut self.actors) {
+            leaving.spawn(async move {
+                actor.leave().await;
+                actor
+            });
         }
-        while leaving.join_next().await.is_some() {}
-        self.server.stop().await;
+        while let Some(actor) = leaving.join_next().await {
+            self.actors.extend(actor);
+        }
+        let settled = async {
+            let mut looks = looks();
+            while self.account().await.missing > 0 {
+                looks.tick().await;
+            }
+        };
+        let _ = timeout(END_PATIENCE, settled).await;
+        let Account { missing, doubled, .. } = self.account().await;
+        let cluster = Cluster {
+            servers,
+            killed: self.crash.as_ref().map(|crash| crash.name),
+            rehomed_ms: self.crash.as_ref().and_then(|crash| crash.rehomed).map(|after| after.as_millis() as u64),
+            records_lost: missing,
+            records_doubled: doubled,
+            wrongly_gone: self.wronged.len(),
+        };
+        self.servers.stop().await;
+        cluster
+    }
+}
+
+impl Crash {
+    fn told(&self) -> String {
+        let n = self.orphans.len();
+        let rehomed = match self.rehomed {
+            Some(after) => format!("all have a home again after {:.2} s", after.as_secs_f64()),
+            None => format!("{:.1} s ago, not all have a home yet", Clock.now().since(self.at).as_secs_f64()),
+        };
+        format!("{} was killed, the home of {n}: {rehomed}", self.name)
     }
 }
 
@@ -260,113 +356,6 @@ impl Scene {
     pub fn ledgers(&self) -> Vec<NamedLedger> {
         self.rows.iter().map(|r| NamedLedger { name: r.name, ledger: r.ledger }).collect()
     }
-}
-
-impl Actor {
-    async fn enter(dir: &Path, i: usize, token: Option<&str>, listen: SocketAddr) -> anyhow::Result<Self> {
-        let name = CAST[i].name;
-        let (tap, records) = mpsc::channel(4_096);
-        let mut config = AgentConfig {
-            name: Some(name.into()),
-            data_dir: dir.join(name),
-            socket: Some(dir.join(format!("{name}.sock"))),
-            listen,
-            http: Http::At(LOOPBACK.parse()?),
-            overlays: vec!["demo".into()],
-            ..AgentConfig::default()
-        };
-        config.ping.interval = INTERVAL;
-        let options = Options {
-            join: token.map(Into::into),
-            tap: Some(tap),
-            answer_after: CAST[i].answer_after,
-            ..Options::default()
-        };
-        let running = start(config, options).await.with_context(|| format!("agent {name}"))?;
-        let (peer, quic) = (running.ready.peer, running.ready.quic);
-        let running = Some(running);
-        let (past, last_view, kept) = (Ledger::default(), None, BTreeMap::new());
-        Ok(Self { name, peer, quic, running, records, past, last_view, kept, gone: None })
-    }
-
-    async fn reenter(&mut self, dir: &Path, i: usize) -> anyhow::Result<()> {
-        let new = Self::enter(dir, i, None, self.quic).await?;
-        let old = std::mem::replace(self, new);
-        (self.past, self.kept) = (old.past, old.kept);
-        Ok(())
-    }
-
-    async fn greet(&self, i: usize) -> anyhow::Result<()> {
-        if let Some(running) = &self.running {
-            running.handle.publish(CAST[i].status, CAST[i].note.map(Into::into)).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes in what has happened since the last look.
-    async fn look(&mut self) {
-        if let Some(running) = &self.running
-            && let Ok(view) = running.handle.view().await
-        {
-            self.last_view = Some(view);
-        }
-        self.take_records();
-    }
-
-    fn take_records(&mut self) {
-        while let Ok(record) = self.records.try_recv() {
-            if record.kind == Kind::Ping && record.outcome == Outcome::Good {
-                let kept = self.kept.entry(PeerId(record.target)).or_default();
-                kept.push_back(record);
-                if kept.len() > KEPT {
-                    kept.pop_front();
-                }
-            }
-        }
-    }
-
-    fn ledger(&self) -> Ledger {
-        let mut ledger = self.past;
-        if let Some(view) = &self.last_view {
-            ledger.add(&ping_ledger(view));
-        }
-        ledger
-    }
-
-    async fn leave(&mut self) {
-        self.look().await;
-        let Some(running) = self.running.take() else { return };
-        running.stop().await;
-        self.take_records();
-        // What was in flight at the goodbye is booked as unknown, as the agent itself does it.
-        let mut last = self.last_view.take().map(|v| ping_ledger(&v)).unwrap_or_default();
-        last.abandon();
-        self.past.add(&last);
-    }
-
-    /// As kill -9 would: nothing more leaves its socket, and nothing is closed in good order.
-    async fn kill(&mut self, home: &SocketAddr, others: &[SocketAddr]) -> anyhow::Result<()> {
-        self.look().await;
-        let Some(running) = self.running.take() else { return Ok(()) };
-        for address in others.iter().chain([home]) {
-            running.udp.emulate(*address, Link::PARTITION)?;
-        }
-        drop(running);
-        self.gone = Some("killed");
-        Ok(())
-    }
-
-    pub fn http(&self) -> Option<SocketAddr> {
-        self.running.as_ref().and_then(|r| r.ready.http)
-    }
-
-    pub fn socket(&self) -> Option<&Path> {
-        self.running.as_ref().map(|r| r.ready.socket.as_path())
-    }
-}
-
-fn ping_ledger(view: &View) -> Ledger {
-    view.ledgers.iter().find(|l| l.kind == Kind::Ping).map(|l| l.ledger).unwrap_or_default()
 }
 
 /// Quantiles of what was measured; `None` if nothing was.

@@ -6,18 +6,23 @@ use comfy_table::{CellAlignment, Table, presets};
 use pams_shared::status::Liveness;
 use serde::Serialize;
 
-use crate::stage::{NamedLedger, Pair, Scene, Stage};
+use crate::{
+    account::Cluster,
+    stage::{NamedLedger, Pair, Scene, Stage},
+};
 
 /// The object of `--json`.
 #[derive(Serialize)]
 pub struct Summary<'a> {
     pub agents: &'a [NamedLedger],
     pub pairs: &'a [Pair],
+    pub cluster: &'a Cluster,
 }
 
 pub fn welcome(stage: &Stage) -> String {
     format!(
-        "A PAMS and {} agents, each pinging the others every second over QUIC on an emulated network. Ctrl-C ends it.\n{}\n",
+        "{} servers and {} agents, which ping each other every second on an emulated network. Ctrl-C ends it.\n{}\n",
+        stage.servers.0.len(),
         stage.actors.len(),
         urls(stage)
     )
@@ -25,9 +30,9 @@ pub fn welcome(stage: &Stage) -> String {
 
 fn urls(stage: &Stage) -> String {
     let mut out = String::new();
-    if let Some(http) = stage.server.ready.http {
+    if let Some(http) = stage.servers.any().and_then(|running| running.ready.http) {
         let _ =
-            writeln!(out, "server  http://{http}/metrics  http://{http}/api/v1/peers  http://{http}/api/v1/overlays");
+            writeln!(out, "server  http://{http}/metrics  http://{http}/api/v1/peers  http://{http}/api/v1/cluster");
     }
     if let Some((name, http)) = stage.actors.iter().find_map(|a| Some((a.name, a.http()?))) {
         let _ = writeln!(out, "agent   http://{http}/metrics ({name})");
@@ -41,13 +46,31 @@ fn urls(stage: &Stage) -> String {
 /// The table that is drawn again and again.
 pub fn live(stage: &Stage, scene: &Scene, since: Duration) -> String {
     let mut out = format!("PAMS demo, {:.0} s\n\n", since.as_secs_f64());
-    let _ = writeln!(out, "{}\n", who(scene));
+    let _ = writeln!(out, "{}\n\n{}\n", servers(scene), who(scene));
     out += "RTT in ms over all answered pings, its parts are medians. Liveness: the home's conclusion.\n\n";
-    for line in stage.news.iter().rev().take(3).rev() {
+    for line in stage.news.iter().rev().take(4).rev() {
         let _ = writeln!(out, "{line}");
     }
     let _ = writeln!(out, "\n{}", urls(stage));
     out
+}
+
+/// The servers, and what they have counted.
+fn servers(scene: &Scene) -> String {
+    let header = ["server", "state", "agents", "entries"];
+    let table = plain(
+        &header,
+        2,
+        scene
+            .servers
+            .iter()
+            .map(|s| vec![s.name.to_owned(), s.state.to_owned(), s.agents.to_string(), s.entries.to_string()]),
+    );
+    let (account, crash) = (&scene.account, scene.crash.as_deref().unwrap_or("none was killed yet"));
+    format!(
+        "{table}\n\n{crash}\npings ended: {}; not counted yet: {}; counted twice: {}; peers wrongly told gone: {}",
+        account.closed, account.missing, account.doubled, scene.wrongly_gone
+    )
 }
 
 /// Two tables that fit a terminal of 100 columns: who is here and how far away, and what became of every ping.
@@ -99,7 +122,7 @@ fn ms(v: Option<f64>) -> String {
 }
 
 /// What stands on the screen at the end.
-pub fn summary(scene: &Scene, pairs: &[Pair]) -> String {
+pub fn summary(scene: &Scene, pairs: &[Pair], cluster: &Cluster) -> String {
     let header = ["from", "to", "set", "network", "queued", "hold", "wait", "total"];
     let table = plain(
         &header,
@@ -110,5 +133,11 @@ pub fn summary(scene: &Scene, pairs: &[Pair]) -> String {
             cells
         }),
     );
-    format!("\n{}\n\nMedians in ms of each pair; `set` is the emulated round trip.\n\n{table}\n", who(scene))
+    let crash = scene.crash.as_deref().unwrap_or("no server was killed");
+    let Cluster { records_lost, records_doubled, wrongly_gone, .. } = cluster;
+    format!(
+        "\n{}\n\nMedians in ms of each pair; `set` is the emulated round trip.\n\n{table}\n\n{crash}\n\
+         records lost: {records_lost}, doubled: {records_doubled}; peers wrongly told gone: {wrongly_gone}\n",
+        who(scene)
+    )
 }

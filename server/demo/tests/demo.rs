@@ -1,5 +1,5 @@
-//! What `cargo demo` says must be true: no transaction is lost, and what was measured is the network that was emulated. The
-//! demo is run here; with `DEMO_JSON=FILE` what it printed is read from there.
+//! What `cargo demo` says must be true: no transaction is lost, also not by the death of a server, and what was measured is the
+//! network that was emulated. The demo is run here; with `DEMO_JSON=FILE` what it printed is read from there.
 
 use std::{path::Path, process::Command};
 
@@ -25,6 +25,20 @@ fn the_demo_shows_what_it_emulates_and_loses_nothing() {
     let told: Value = serde_json::from_str(&text).unwrap();
     ledgers(&told["agents"]);
     pairs(&told["pairs"]);
+    cluster(&told["cluster"]);
+}
+
+fn cluster(cluster: &Value) {
+    let servers = cluster["servers"].as_array().unwrap();
+    assert_eq!(servers.len(), 3, "{cluster}");
+    let killed = cluster["killed"].as_str().expect("one was killed");
+    assert_eq!(servers.iter().filter(|s| s["name"] == killed && s["agents"] == 0).count(), 1, "{cluster}");
+    let homes: u64 = servers.iter().map(|s| s["agents"].as_u64().unwrap()).sum();
+    assert!(homes <= 5, "the sixth agent was killed: {cluster}");
+    assert!(cluster["rehomed_ms"].as_u64().is_some_and(|ms| ms < 10_000), "{cluster}");
+    for nothing in ["records_lost", "records_doubled", "wrongly_gone"] {
+        assert_eq!(cluster[nothing], 0, "{cluster}");
+    }
 }
 
 fn ledgers(agents: &Value) {

@@ -10,11 +10,15 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use anyhow::{Context, bail};
 use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
     sys::signal::{Signal, kill},
     unistd::{Pid, geteuid},
 };
@@ -37,6 +41,8 @@ pub struct Lab {
     /// What plays all the roles: `pams-proof`.
     program: PathBuf,
     hosts: Vec<Host>,
+    /// File systems of hosts that have their own.
+    disks: Mutex<Vec<PathBuf>>,
 }
 
 struct Host {
@@ -106,7 +112,7 @@ impl Lab {
         let wire = Wire::join(&devices, [SEED.wrapping_add(number as u8); 32])
             .context("no TUN device could be made: is the kernel module `tun` there?")?;
         // From here on dropping it takes away whatever is there.
-        let lab = Self { dir: tempfile::tempdir()?, wire, program: program.to_owned(), hosts };
+        let lab = Self { dir: tempfile::tempdir()?, wire, program: program.to_owned(), hosts, disks: Mutex::default() };
         for host in &lab.hosts {
             ip(&["netns", "add", &host.namespace])?;
             ip(&["link", "set", &host.device, "netns", &host.namespace])?;
@@ -171,6 +177,17 @@ impl Lab {
         self.dir.path().join(host)
     }
 
+    /// Gives a host's folder a file system of its own, so small that it can be filled.
+    pub fn small_disk(&self, host: &str, kib: u32) -> anyhow::Result<()> {
+        let folder = self.folder(host);
+        std::fs::create_dir_all(&folder)?;
+        let size = format!("size={kib}k,mode=0700");
+        mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+            .with_context(|| format!("no tmpfs can be mounted on {}", folder.display()))?;
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+        Ok(())
+    }
+
     /// Where what is said on a host's stderr goes.
     pub fn log_path(&self, host: &str) -> PathBuf {
         self.dir.path().join(format!("{host}.log"))
@@ -194,6 +211,10 @@ impl Drop for Lab {
     fn drop(&mut self) {
         for host in &self.hosts {
             delete(&host.namespace);
+        }
+        for disk in self.disks.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            // Whoever was killed may not be gone yet.
+            let _ = umount2(disk.as_path(), MntFlags::MNT_DETACH);
         }
     }
 }

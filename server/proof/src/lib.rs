@@ -4,9 +4,11 @@
 //!
 //! [`wire`] is the link, [`lab`] the hosts, [`role`] what runs on them, [`pams`] how they are asked, [`icmp`] the other
 //! witness, [`stages`] what both say of one path. `tests/hosts` are the scenarios; `pams-proof icmp` gives the figure of
-//! the README.
+//! the README. [`cluster`] is what happens to three servers and sixty agents ([`crowd`]), also as `pams-proof cluster`.
 
 pub mod by_hand;
+pub mod cluster;
+pub mod crowd;
 pub mod icmp;
 pub mod lab;
 pub mod pams;

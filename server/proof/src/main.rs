@@ -1,18 +1,23 @@
 //! `pams-proof icmp`: PAMS's network stage beside ICMP, on a link of 50 ms. `pams-proof link`: hosts to try things out on.
-//! Both need root. The scenarios are `cargo test -p pams-proof --features real`.
+//! `pams-proof cluster`: what befalls three servers and sixty agents. All need root. The scenarios are `cargo test -p pams-proof --features real`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use pams_proof::{
-    by_hand, lab,
+    by_hand, cluster, crowd, lab,
     lab::Lab,
     pams::{Home, PATIENCE, Seat, until},
     role,
     stages::Beside,
 };
 use pams_shared::sim::Link;
+use tokio::task::LocalSet;
 
 /// PAMS on hosts of its own, in network namespaces joined by a link that delays, loses and cuts; needs root
 #[derive(Parser)]
@@ -36,6 +41,17 @@ enum What {
         #[arg(long, default_value_t = 100)]
         count: usize,
     },
+    /// What befalls three servers and sixty agents, as a table
+    Cluster {
+        /// Only the cases whose names contain one of these
+        words: Vec<String>,
+        /// Cases that are played at once
+        #[arg(long, default_value_t = 1)]
+        at_once: usize,
+        /// Keep the logs of all hosts in this folder
+        #[arg(long, value_name = "DIR")]
+        logs: Option<PathBuf>,
+    },
     /// Hosts to try things out on, until stdin is closed
     #[command(after_help = by_hand::HELP)]
     Link {
@@ -50,6 +66,7 @@ enum What {
 #[derive(Clone, Copy, ValueEnum)]
 enum Role {
     Agent,
+    Crowd,
     Server,
 }
 
@@ -57,6 +74,8 @@ fn main() -> ExitCode {
     let ended = match Args::parse().what {
         What::Role { role: Role::Agent, file } => role::agent(&file),
         What::Role { role: Role::Server, file } => role::server(&file),
+        What::Role { role: Role::Crowd, file } => crowd::crowd(&file),
+        What::Cluster { words, at_once, logs } => block_on(befall(&words, at_once, logs.as_deref())),
         What::Icmp { delay, rounds, count } => block_on(icmp(delay, rounds, count)),
         What::Link { hosts } => block_on(async {
             lab::check()?;
@@ -69,7 +88,7 @@ fn main() -> ExitCode {
 
 fn block_on(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let ended = runtime.block_on(run);
+    let ended = LocalSet::new().block_on(&runtime, run);
     runtime.shutdown_background(); // a look at stdin may be under way
     ended.map(|()| 0)
 }
@@ -108,5 +127,16 @@ async fn icmp(delay: Duration, rounds: usize, count: usize) -> anyhow::Result<()
     let late = lab.wire.lateness();
     println!("network stage beside ICMP: {median:+.2} % (median of {rounds} rounds; bar {BAR_PERCENT} %)");
     println!("the link, late of what was set: {:.0} us on average, in both", late.mean.as_secs_f64() * 1e6);
+    Ok(())
+}
+
+async fn befall(words: &[String], at_once: usize, logs: Option<&Path>) -> anyhow::Result<()> {
+    lab::check()?;
+    lab::clear_away()?;
+    let cases = cluster::chosen(words);
+    ensure!(!cases.is_empty(), "no case has such a name; there are {}", cluster::CASES.map(|c| c.name).join(", "));
+    let (found, failed) = cluster::play(&std::env::current_exe()?, &cases, at_once, logs).await;
+    println!("{}", cluster::table(&found));
+    ensure!(failed == 0, "{failed} of {} cases failed", cases.len());
     Ok(())
 }

@@ -36,15 +36,15 @@ use crate::{
 };
 
 /// The ports of QUIC, as they are by default.
-const AGENT_PORT: u16 = 7421;
-const SERVER_PORT: u16 = 7420;
+pub(crate) const AGENT_PORT: u16 = 7421;
+pub(crate) const SERVER_PORT: u16 = 7420;
 /// What anything may take that takes no time; longer, and it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A role in a process of its own on a host; killed when dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     stdin: ChildStdin,
     out: Lines<BufReader<ChildStdout>>,
@@ -52,7 +52,12 @@ struct Process {
 
 impl Process {
     /// Starts it; gives the line with which it says that it serves.
-    async fn start(lab: &Lab, host: &str, role: &str, what: &impl Serialize) -> anyhow::Result<(Self, Value)> {
+    pub(crate) async fn start(
+        lab: &Lab,
+        host: &str,
+        role: &str,
+        what: &impl Serialize,
+    ) -> anyhow::Result<(Self, Value)> {
         let file = lab.dir.path().join(format!("{host}.json"));
         std::fs::write(&file, serde_json::to_vec(what)?)?;
         let log = File::options().append(true).create(true).open(lab.log_path(host))?;
@@ -71,20 +76,25 @@ impl Process {
         Ok(serde_json::from_str(&line.context("it ended")?)?)
     }
 
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.child.id().context("it runs")?;
         Ok(kill(Pid::from_raw(pid.cast_signed()), signal)?)
     }
 
     /// One order, and its answer.
-    async fn order<T: DeserializeOwned>(&mut self, order: &Order) -> anyhow::Result<T> {
+    pub(crate) async fn order<T: DeserializeOwned>(&mut self, order: &impl Serialize) -> anyhow::Result<T> {
         let line = serde_json::to_string(order)? + "\n";
         self.stdin.write_all(line.as_bytes()).await?;
         Ok(serde_json::from_value(self.line().await?)?)
     }
 
-    async fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) async fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
         self.signal(signal)?;
+        self.ended().await
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
         tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it did not end in time")??;
         Ok(())
     }
@@ -108,7 +118,7 @@ impl Home {
             ..ServerConfig::default()
         };
         let control = Control::new(admin_socket(&config.data_dir), "pams-server");
-        let (process, ready) = Process::start(lab, host, "server", &ServerRole { config }).await?;
+        let (process, ready) = Process::start(lab, host, "server", &ServerRole { config, join: None }).await?;
         let token = ready["token"].as_str().unwrap_or_default().to_owned();
         Ok(Self { process, control, token })
     }

@@ -57,6 +57,8 @@ pub struct AgentRole {
 #[derive(Serialize, Deserialize)]
 pub struct ServerRole {
     pub config: pams_server::config::Config,
+    /// Token of the server whose cluster it joins, at its first start.
+    pub join: Option<String>,
 }
 
 /// What is asked of a running agent by a line on stdin; the answer is a line on stdout.
@@ -103,11 +105,13 @@ struct Line<'a> {
 
 /// Runs the server that the file describes until SIGTERM, or until whoever started it is gone.
 pub fn server(file: &Path) -> anyhow::Result<u8> {
-    let ServerRole { config } = read(file)?;
+    let ServerRole { config, join } = read(file)?;
     logs::init(&config.log, config.log_format)?;
+    let join = join.map(|token| token.parse()).transpose().context("the token is none")?;
     let runtime = Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     run(runtime, |shutdown| async {
         let options = pams_server::shell::Options {
+            join,
             ready: Some(Box::new(|ready| {
                 let token = ready.first_token.as_ref().map(ToString::to_string);
                 let _ = print(&format!("{}\n", serde_json::json!({ "quic": ready.quic, "token": token })));
@@ -228,7 +232,7 @@ async fn once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
-fn read<T: for<'a> Deserialize<'a>>(file: &Path) -> anyhow::Result<T> {
+pub(crate) fn read<T: for<'a> Deserialize<'a>>(file: &Path) -> anyhow::Result<T> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} describes no such role", file.display()))
 }

@@ -18,10 +18,12 @@ mod books;
 pub mod cluster;
 pub mod config;
 mod directory;
+mod ears;
 mod forgotten;
 mod io;
 mod known;
 mod notice;
+pub mod probe;
 mod query;
 mod roster;
 mod scrape;
@@ -42,7 +44,7 @@ use std::{
 use pams_shared::{frame::close, id::PeerId, moment::Moment, presence::Publisher, record::Reason, status::Liveness};
 
 use self::{
-    books::Totals, cluster::Cluster, directory::Directory, forgotten::Forgotten, roster::Rosters,
+    books::Totals, cluster::Cluster, directory::Directory, forgotten::Forgotten, probe::Probes, roster::Rosters,
     subscriptions::LastWord, witness::Witnesses,
 };
 pub use self::{
@@ -72,6 +74,8 @@ pub struct Pams {
     draining: bool,
     /// Since when we run without a stall; silence before it proves nothing.
     awake: Moment,
+    /// When anybody was heard last.
+    ears: Moment,
     sessions: BTreeMap<SessionId, PeerId>,
     directory: Directory,
     forgotten: Forgotten,
@@ -85,6 +89,7 @@ pub struct Pams {
     last_words: BTreeMap<PeerId, LastWord>,
     totals: Totals,
     cluster: Cluster,
+    probes: Probes,
     events: VecDeque<Event>,
     outputs: VecDeque<Output>,
     records: u64,
@@ -100,7 +105,11 @@ impl Pams {
 
     /// One of several servers, or of one that may become several. `config` should have passed [`PamsConfig::check`].
     pub fn among(myself: Myself, config: PamsConfig, now: Moment) -> Self {
+        // Not the sequence that membership draws from.
+        let mut seed = myself.seed;
+        seed[0] ^= 1;
         Self {
+            probes: Probes::new(seed),
             cluster: Cluster::new(myself, &config, now),
             totals: Totals::new(config.kinds_max),
             rosters: Rosters::new(config.watchers),
@@ -112,6 +121,7 @@ impl Pams {
             started: now,
             draining: false,
             awake: now,
+            ears: now,
             sessions: BTreeMap::new(),
             directory: Directory::default(),
             forgotten: Forgotten::default(),
@@ -138,17 +148,23 @@ impl Pams {
             Input::Subscribe { session, peer } => self.subscribe(now, session, peer),
             Input::Unsubscribe { session, peer } => self.unsubscribe(now, session, peer),
             Input::NotifyAck { session, ack } => self.notify_acked(now, session, ack),
+            Input::Checked { session, checked } => self.checked(now, session, *checked),
+            Input::Probe { probe, peer, within, caller } => self.probe(now, probe, peer, within, caller),
             Input::Goodbye { session } => self.goodbye(now, session),
             Input::Closed { session } => self.closed(now, session),
             Input::Forget { peer, force } => self.forget(now, peer, force),
             Input::Reconfigured(config) => self.reconfigured(now, *config),
             Input::Stalled { late } => self.stalled(now, late),
-            Input::Sibling(input) => self.sibling(now, input),
+            Input::Sibling(input) => {
+                self.hears_sibling(now, &input);
+                self.sibling(now, input);
+            }
             Input::Drain => self.draining = true,
             Input::Evacuate => self.begin_evacuation(now),
             Input::Tick => {}
         }
         self.look(now);
+        self.end_probes(now);
         self.tick_siblings(now);
         self.take_news(now);
         self.work_rosters(now);
@@ -174,7 +190,8 @@ impl Pams {
         let roster = self.roster_due().map(|(at, _)| (at, Due::Roster));
         let notify = self.publisher.deadline().map(|at| (at, Due::Notify));
         let sibling = self.cluster.deadline().map(|at| (at, Due::Sibling));
-        [look, departure, roster, notify, sibling].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let probe = self.probes.deadline().map(|at| (at, Due::Probe));
+        [look, departure, roster, notify, sibling, probe].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Judges the rows that are due, and forgets those kept long enough.
@@ -225,6 +242,7 @@ impl Pams {
     fn stalled(&mut self, now: Moment, late: Duration) {
         self.awake = self.awake.max(now);
         self.cluster.stalled(now, late);
+        self.probes.stalled(late);
         self.publisher.doubt(now);
         self.notice(Notice::Stalled { late });
     }
@@ -235,6 +253,8 @@ impl Pams {
         let heard = row.heard.max(self.awake);
         let (overdue, gone) = (heard + self.config.overdue_after(), heard + self.config.gone_after);
         match row.liveness {
+            // In short steps, for it may end at any time.
+            _ if now >= gone && self.is_deaf(now) => self.directory.look_again(peer, now + self.config.pace),
             _ if now >= gone => self.depart(now, peer, Liveness::Gone, What::Gone),
             Liveness::Live if now >= overdue => self.directory.judge(peer, Liveness::Overdue, now, gone),
             Liveness::Live => self.directory.look_again(peer, overdue),
@@ -244,6 +264,7 @@ impl Pams {
 
     /// A sign of life. One that left stays so: only a new session tells that it is back.
     fn heard(&mut self, now: Moment, peer: PeerId) {
+        self.hears(now);
         let overdue_after = self.config.overdue_after();
         let Some(row) = self.directory.row_mut(peer) else { return };
         row.heard = now;

@@ -28,6 +28,11 @@ impl Pams {
         self.ready_in(now).is_zero() && !self.draining
     }
 
+    /// Whether we have just started among other servers, and let nobody in before they have told what we knew.
+    pub fn is_settling(&self, now: Moment) -> bool {
+        self.cluster.is_settling(now)
+    }
+
     pub fn is_draining(&self) -> bool {
         self.draining
     }
@@ -40,6 +45,11 @@ impl Pams {
         let peers: Vec<_> = views.by_ref().take(limit).collect();
         let next = views.next().and_then(|_| peers.last().map(|p| p.id));
         Page { peers, next }
+    }
+
+    /// The first `limit` of the peers whose home we are, in order of their ids: each peer is shown at one server.
+    pub fn own_peers(&self, now: Moment, limit: usize) -> impl Iterator<Item = PeerView> {
+        self.directory.after(None).take(limit).map(move |(peer, row)| row.view(peer, self.cluster.me.id, now))
     }
 
     /// All that is known of a peer.

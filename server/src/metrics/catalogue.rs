@@ -11,7 +11,7 @@ use pams_shared::catalogue::{
 };
 
 const KINDS: &str = "kinds, up to limits.kinds, and other";
-const PEERS: &str = "peers, up to metrics.per_peer_max";
+const PEERS: &str = "peers whose home this server is, up to metrics.per_peer_max";
 
 pams_shared::catalogue! {
     // Transactions of all peers, as they report them: how many, how they ended, how long they took.
@@ -46,8 +46,8 @@ pams_shared::catalogue! {
     PEERS_BY_STATUS = by(&["status"], "5", gauge("pams_server_peers_by_status",
         "Peers that are live or overdue, by what they say of themselves; unknown are those that have not said it yet."));
     SESSIONS = gauge("pams_server_sessions", "Sessions of agents that are open.");
-    EVENTS = held(by(&["event"], "7", counter("pams_server_events_total",
-        "Peers that came, returned, restarted, were superseded, left, are gone, were forgotten.")));
+    EVENTS = held(by(&["event"], "8", counter("pams_server_events_total",
+        "Peers that came, returned, restarted, were superseded, left, are gone, were forgotten, moved to another home.")));
     VIEWS = gauge("pams_server_views", "Watchers' views of their buddies that are kept.");
     FORGOTTEN = gauge("pams_server_forgotten_peers",
         "Forgotten peers whose ledger is still known, so that one that comes back is not counted twice.");
@@ -82,11 +82,13 @@ pams_shared::catalogue! {
         "Servers that are known, by what this one concludes of them: me, alive, suspect, down, left."));
     LINKS = gauge("pams_server_cluster_links", "Connections with other servers.");
     ENTRIES = by(&["home"], "3", gauge("pams_server_directory_entries",
-        "Entries of the shared directory by their peers' home: this server, others that can be heard (fresh), or that cannot (stale).          Departed peers are among them."));
+        "Entries of the shared directory by their peers' home: this server, others that can be heard (fresh), or that cannot (stale). \
+         Departed peers are among them."));
     ENTRY_AGE = seconds("pams_server_directory_age_seconds",
         "Since the server among those alive that was heard least lately was: what is said of its peers is so old at most.");
     REPLICATION = held(histogram("pams_server_replication_seconds",
-        "From when a report was applied here until another server held what it said: the lag of the others, their answer's way          included."));
+        "From when a report was applied here until another server held what it said: the lag of the others, their answer's way \
+         included."));
     ACKS = by(&["by"], "2", counter("pams_server_acks_total",
         "Reports acknowledged because another server held them, or alone, for there was no other."));
     ACKS_WAITING = gauge("pams_server_acks_waiting", "Agents whose reports wait until another server holds them.");
@@ -104,6 +106,15 @@ pams_shared::catalogue! {
     MISMATCHES = counter("pams_server_share_mismatches_total",
         "Digests of what another server shares that differed for too long, so that it was asked anew: should stay 0.");
     LOT_BYTES = Metric { unit: "bytes", ..gauge("pams_server_share_lot_bytes", "Bytes of all entries as they travel, kept in memory.") };
+
+    // Probes: how is this peer right now?
+    PROBES = held(by(&["verdict", "by"], "6 verdicts x 3 callers", counter("pams_server_probes_total",
+        "Probes that were answered: reachable, partly (from some, not from others), unreachable, offline, home_unreachable, unknown; by \
+         who asked: operator on the admin socket, http on the TCP port, server for one that another server was asked for.")));
+    PROBE = held(histogram("pams_server_probe_seconds", "Time from the question to the answer of a probe."));
+    PROBES_REFUSED = held(by(&["reason"], "5", counter("pams_server_probes_refused_total",
+        "Probes that were refused: forbidden because probe.http is off, caller or target asked too often, full when too many were under \
+         way, not_home when another server asked for a peer of a third one.")));
 
     // Joining, and connections.
     JOINS = held(by(&["result"], "issued and 11 refusals", counter("pams_server_joins_total",

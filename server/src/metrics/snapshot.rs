@@ -15,14 +15,14 @@ use pams_shared::{
 use super::{Extras, catalogue as c};
 use crate::core::{
     Pams, RosterSummary,
-    view::{ClusterSummary, Filter, PeerView, Summary},
+    view::{ClusterSummary, PeerView, Summary},
 };
 
 /// The engine at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
     summary: Summary,
-    /// The first peers in the order of their ids, so that it is always the same ones that are shown.
+    /// The first of our own peers in the order of their ids, so that it is always the same ones that are shown.
     singles: Vec<Single>,
 }
 
@@ -40,13 +40,7 @@ struct Single {
 impl Snapshot {
     /// Costs the same whatever the number of peers, but for the first `per_peer_max` of them.
     pub fn of(pams: &Pams, now: Moment, per_peer_max: usize) -> Self {
-        let singles = match per_peer_max {
-            0 => Vec::new(),
-            max => {
-                let page = pams.peers(now, &Filter::default(), None, max);
-                page.peers.into_iter().map(|p| Single::of(pams, p)).collect()
-            }
-        };
+        let singles = pams.own_peers(now, per_peer_max).map(|peer| Single::of(pams, peer)).collect();
         Self { summary: pams.summary(now), singles }
     }
 }

@@ -14,8 +14,8 @@ use std::{
 use pams_shared::{
     clock::Clock,
     frame::{
-        Entry, Frame, Hello, HelloAck, NotifyAck, Rejected, Rejection, Report, Role, SubscribeAck, Terms, capability,
-        close,
+        Checked, Entry, Frame, Hello, HelloAck, NotifyAck, Probe, ProbeAck, Rejected, Rejection, Report, Role,
+        SubscribeAck, Terms, capability, close,
     },
     id::PeerId,
     identity::Subject,
@@ -87,6 +87,10 @@ pub enum Event {
     Heard {
         session: SessionId,
     },
+    Checked {
+        session: SessionId,
+        checked: Box<Checked>,
+    },
     Goodbye {
         session: SessionId,
     },
@@ -106,6 +110,12 @@ pub enum Event {
         input: SiblingInput,
         stream: FollowerId,
         feed: Feed,
+    },
+    /// Another server wants to know how a peer is.
+    Probe {
+        link: LinkId,
+        what: Probe,
+        answer: oneshot::Sender<ProbeAck>,
     },
     /// A program that measures has made these.
     #[cfg(feature = "feed")]
@@ -135,7 +145,7 @@ pub async fn converse(
     drop(newcomer);
     let end = tokio::select! {
         biased; // what came before the connection was lost is read to its end
-        end = reports(door, connection, session, receive) => end,
+        end = reports(door, connection, session, &outbox, receive) => end,
         end = acknowledgements(door, send, &outbox) => end,
         end = questions(door, connection, session) => end,
         end = pushes(door, connection, session, &outbox) => end,
@@ -237,12 +247,22 @@ fn identify(door: &Door, connection: &Connection) -> Result<Subject, Rejected> {
     Ok(subject)
 }
 
-/// Reads reports one by one, as fast as the loop takes them.
-async fn reports(door: &Door, connection: &Connection, session: SessionId, mut receive: RecvStream) -> End {
+/// Reads reports one by one, as fast as the loop takes them and the agent reads its acknowledgements.
+async fn reports(
+    door: &Door,
+    connection: &Connection,
+    session: SessionId,
+    outbox: &Outbox,
+    mut receive: RecvStream,
+) -> End {
     let mut left = false;
     loop {
         let step = match quic::read_frame(&mut receive).await {
-            Ok(Some(Frame::Report(report))) => tell(door, Event::Report { session, report }).await,
+            Ok(Some(Frame::Report(report))) => {
+                let told = tell(door, Event::Report { session, report }).await;
+                outbox.taken().await;
+                told
+            }
             Ok(Some(Frame::Goodbye)) => {
                 left = true;
                 tell(door, Event::Goodbye { session }).await
@@ -272,7 +292,7 @@ async fn acknowledgements(door: &Door, mut send: SendStream, outbox: &Outbox) ->
     loop {
         let ack = Frame::ReportAck(outbox.next_ack().await);
         match timeout(door.limits.patience, quic::write_frame(&mut send, &ack)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => outbox.written(),
             Ok(Err(_)) => return pending().await,
             Err(_) => return End::new(close::PROTOCOL, "acknowledgements are not read"),
         }
@@ -304,12 +324,15 @@ async fn pushes(door: &Door, connection: &Connection, session: SessionId, outbox
     }
 }
 
-/// Reads what comes back on the push stream: that the agent has told its side.
+/// Reads what comes back on the push stream: that the agent has told its side, or what it has found out.
 async fn answers(door: &Door, session: SessionId, mut receive: RecvStream) -> End {
     loop {
         let step = match quic::read_frame(&mut receive).await {
             Ok(Some(Frame::NotifyAck(ack))) => tell(door, Event::NotifyAck { session, ack }).await,
-            Ok(Some(_)) => Err(door.misplaced("only NotifyAck answers what is pushed")),
+            Ok(Some(Frame::Checked(checked))) => {
+                tell(door, Event::Checked { session, checked: Box::new(checked) }).await
+            }
+            Ok(Some(_)) => Err(door.misplaced("only NotifyAck and Checked answer what is pushed")),
             Ok(None) => return pending().await,
             Err(error) => match door.unread(&error) {
                 Unread::Skipped => tell(door, Event::Heard { session }).await,

@@ -13,12 +13,21 @@ pub mod http;
 mod join;
 mod newcomers;
 mod outbox;
+mod probes;
 pub mod reload;
 mod siblings;
 mod start;
 mod told;
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use pams_shared::{
     clock::Clock,
@@ -43,6 +52,7 @@ use self::{
     enrol::Registrar,
     handle::{Forgotten, Request},
     outbox::Outbox,
+    probes::Probes,
     siblings::{Siblings, book::Book},
     told::Told,
 };
@@ -62,6 +72,8 @@ use crate::{
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Between heartbeats that nobody waits for.
 const NO_HEARTBEAT: Duration = Duration::from_secs(86_400);
+/// How long the word to the other servers that this one leaves may take.
+const FAREWELL_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the last packets to the agents may take at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -80,13 +92,14 @@ struct Shell {
     on: Option<SessionId>,
     told: Told,
     forgot: Option<Forgot>,
-    /// The agents have gone: the server ends.
-    evacuated: bool,
+    /// The agents have gone: the server ends. Whoever started it looks at it too.
+    evacuated: Arc<AtomicBool>,
     unbinding: JoinSet<Unbound>,
     /// Tasks that let ids in again.
     unbanning: JoinSet<()>,
     siblings: Siblings,
     book: Book,
+    probes: Probes,
     supervisor: Arc<Supervisor>,
     pulse: Pulse,
     #[cfg(feature = "feed")]
@@ -128,6 +141,7 @@ impl Shell {
             core,
             siblings,
             book,
+            probes: Probes::default(),
             endpoint,
             registrar,
             metrics,
@@ -138,7 +152,7 @@ impl Shell {
             on: None,
             told: Told::default(),
             forgot: None,
-            evacuated: false,
+            evacuated: Arc::default(),
             unbinding: JoinSet::new(),
             unbanning: JoinSet::new(),
             supervisor,
@@ -176,7 +190,7 @@ impl Shell {
                 // Last, for each event does what is due as well.
                 () = sleep_until(deadline) => self.handle(Input::Tick),
             }
-            if self.evacuated {
+            if self.evacuated.load(Ordering::Relaxed) {
                 break;
             }
         }
@@ -230,6 +244,7 @@ impl Shell {
             Event::Unsubscribe { session, peer } => (Input::Unsubscribe { session, peer }, None),
             Event::NotifyAck { session, ack } => (Input::NotifyAck { session, ack }, None),
             Event::Heard { session } => (Input::Heard { session }, None),
+            Event::Checked { session, checked } => (Input::Checked { session, checked }, None),
             Event::Goodbye { session } => (Input::Goodbye { session }, None),
             Event::Opened { session, peer, hello, observed, same_host, connection, outbox, answer } => {
                 self.connections.insert(session, Line { connection, outbox });
@@ -252,6 +267,7 @@ impl Shell {
                 self.siblings.followed(stream, feed);
                 (Input::Sibling(input), None)
             }
+            Event::Probe { link, what, answer } => (self.probes.server(link, what, answer), None),
             #[cfg(feature = "feed")]
             Event::Fed { inputs, answer } => {
                 inputs.into_iter().for_each(|input| self.handle(input));
@@ -276,6 +292,10 @@ impl Shell {
             Request::Drain { answer } => {
                 self.handle(Input::Evacuate);
                 let _ = answer.send(());
+            }
+            Request::Probe { peer, within, caller, answer } => {
+                let input = self.probes.people(peer, within, caller, answer);
+                self.handle(input);
             }
             Request::Look(look) => look(&self.core, Clock.now()),
             Request::Reconfigure { config, answer } => {
@@ -366,9 +386,12 @@ impl Shell {
                         let _ = answer.send(ack);
                     }
                 }
+                Output::Probed { probe, correlator, took, answer } => {
+                    self.probes.answered(&self.metrics, probe, correlator, took, answer);
+                }
                 Output::Evacuated { left } => {
                     tracing::info!(left, "all agents have gone to other servers, but for those left");
-                    self.evacuated = true;
+                    self.evacuated.store(true, Ordering::Relaxed);
                 }
                 Output::NotifyAcked { took } => self.metrics.notify_acked(took),
                 Output::Forgot { answer, .. } => self.forgot = Some(answer),
@@ -434,6 +457,9 @@ impl Shell {
     async fn leave(mut self) {
         self.handle(Input::Drain);
         self.handle(Input::Sibling(SiblingInput::Leave));
+        if timeout(FAREWELL_PATIENCE, self.siblings.flushed()).await.is_err() {
+            tracing::warn!("not all other servers may have been told that this one leaves; they will take it for down");
+        }
         self.endpoint.close(close::GOODBYE.into(), said(close::GOODBYE));
         while let Some(ended) = self.unbinding.join_next().await {
             self.unbound(ended);

@@ -9,7 +9,10 @@ use std::{
     future::{Future, pending},
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -150,6 +153,8 @@ pub struct Running {
     registrar: Registrar,
     reloading: Arc<Reloading>,
     supervisor: Arc<Supervisor>,
+    /// It ends by itself, as it was told to.
+    evacuated: Arc<AtomicBool>,
     /// Dropped to stop.
     shutdown: oneshot::Sender<()>,
     /// End by themselves when told to stop.
@@ -172,7 +177,7 @@ pub async fn run(config: Config, options: Options, shutdown: impl Future<Output 
     };
     let result = tokio::select! {
         () = shutdown => Ok(()),
-        () = running.ended() => Err(RunError::Ended),
+        ended = running.ended() => ended,
         () = reloads => Ok(()),
     };
     running.stop().await;
@@ -243,6 +248,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         (siblings, book),
         supervisor.clone(),
     );
+    let evacuated = shell.evacuated.clone();
     #[cfg(feature = "feed")]
     let shell = Shell { tap: options.tap, ..shell };
     tasks.spawn(shell.run(async { drop(told.await) }));
@@ -265,6 +271,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
         handle,
         metrics,
         socket,
+        evacuated,
         #[cfg(feature = "feed")]
         feed,
         registrar,
@@ -277,12 +284,17 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
 }
 
 impl Running {
-    /// Returns when some part of the server has ended, which none does unless it is told to or panics.
-    async fn ended(&mut self) {
-        tokio::select! {
-            Some(ended) = self.tasks.join_next() => self.report(ended),
-            Some(ended) = self.services.join_next() => self.report(ended),
+    /// Returns when some part of the server has ended, which none does unless it is told to or panics. No error: it was drained.
+    async fn ended(&mut self) -> Result<(), RunError> {
+        let ended = tokio::select! {
+            Some(ended) = self.tasks.join_next() => ended,
+            Some(ended) = self.services.join_next() => ended,
+        };
+        if ended.is_ok() && self.evacuated.load(Ordering::Relaxed) {
+            return Ok(());
         }
+        self.report(ended);
+        Err(RunError::Ended)
     }
 
     /// Reads the configuration again, and goes on with what of it can take effect now.

@@ -257,6 +257,12 @@ impl Agent {
         session
     }
 
+    /// The same at a server that asks the others what it knew before it lets anybody in.
+    pub async fn attach_when_settled(&self, home: &Home, epoch: u64) -> Session {
+        home.until(|pams, now| !pams.is_settling(now)).await;
+        self.attach(home, epoch).await
+    }
+
     /// Says Hello and is turned away.
     pub async fn turned_away(&self, home: &Home, epoch: u64) -> Rejected {
         Session::open(self.call(home).await, self.hello(epoch, 0)).await.turned_away().await

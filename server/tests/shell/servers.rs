@@ -5,7 +5,7 @@ use pams_server::{
     shell::{Options, StartError, start},
 };
 use pams_shared::{
-    frame::{Frame, Refusal, Rejection, Role},
+    frame::{Frame, Refusal, Rejection, Role, close},
     identity::{Authority, IdentityError, Token},
 };
 
@@ -40,13 +40,18 @@ async fn an_agent_of_one_server_works_at_the_other() {
 }
 
 #[tokio::test]
-async fn an_agent_is_turned_away_where_it_was_forgotten() {
+async fn an_agent_that_was_forgotten_is_turned_away_by_all() {
     let (first, second) = two().await;
     let agent = Agent::of(&second).await;
+    let mut session = agent.attach(&second, 1).await;
+    assert_eq!(session.report(batch(1, 1)).await.batch, 1);
+    let peer = agent.peer();
+    first.until(move |pams, now| pams.peer(now, peer).is_some()).await;
+    // At another server than its home.
+    assert_eq!(first.running.handle.forget(agent.peer(), true).await.unwrap().unwrap().entry, Forgot::Done);
+    assert_eq!(closed(&session.connection).await, Some(close::REJECTED));
+    second.until(move |pams, now| pams.peer(now, peer).is_none()).await;
     for home in [&second, &first] {
-        let mut session = agent.attach(home, 1).await;
-        assert_eq!(session.report(batch(1, 1)).await.batch, 1);
-        assert_eq!(home.running.handle.forget(agent.peer(), true).await.unwrap().unwrap().entry, Forgot::Done);
         let rejected = agent.turned_away(home, 2).await;
         assert_eq!(rejected.code, Rejection::Key);
         assert!(rejected.detail.contains("it was forgotten"), "{}", rejected.detail);
@@ -55,7 +60,7 @@ async fn an_agent_is_turned_away_where_it_was_forgotten() {
     let second = second.restart(|_| ()).await;
     assert_eq!(agent.turned_away(&second, 3).await.code, Rejection::Key);
     agent.enrol(&second, &second.token(Some(1), 0)).await.unwrap();
-    agent.attach(&second, 4).await;
+    agent.attach_when_settled(&second, 4).await;
 }
 
 #[tokio::test]
@@ -69,7 +74,7 @@ async fn the_same_command_line_starts_a_joined_server_again() {
     let options = |token: &Token| Options { join: Some(token.clone()), ..Options::default() };
     let running = soon(start(config(&dir, LOOPBACK), options(&token))).await.unwrap();
     let second = Home { dir, running };
-    agent.attach(&second, 1).await;
+    agent.attach_when_settled(&second, 1).await;
     assert_eq!((used(&first, &token), &second.running.ready.first_token), (1, &None));
     let Home { dir, running } = second;
     soon(running.stop()).await;

@@ -35,7 +35,7 @@ async fn without_a_certificate_one_has_to_join_first() {
 }
 
 #[tokio::test]
-async fn a_server_is_no_agent() {
+async fn a_server_that_calls_itself_is_told_so() {
     let home = Home::start().await;
     let mut own = None;
     let home = home
@@ -50,8 +50,7 @@ async fn a_server_is_no_agent() {
     let client = quic_client(client_tls(own, &root, system_time()).unwrap());
     let connection = agent.call_as(&home, client, &home_name(DOMAIN_DEFAULT)).await.unwrap();
     let rejected = Session::open(connection, agent.hello(1, 0)).await.turned_away().await;
-    assert_eq!(rejected.code, Rejection::Role);
-    assert!(rejected.detail.contains("only agents"), "{}", rejected.detail);
+    assert_eq!((rejected.code, &rejected.detail[..]), (Rejection::Oneself, "you are me"));
 }
 
 #[tokio::test]
@@ -107,7 +106,8 @@ async fn who_does_not_read_is_closed() {
     assert_eq!(closed(&session.connection).await, Some(close::PROTOCOL));
     assert!(error.why().text.contains("acknowledgements are not read"), "{error}");
     let taken = home.peer(agent.peer()).await.unwrap().batch;
-    assert!(taken < 100 && written > taken, "{taken} of {written}: the others wait at the agent");
+    // An acknowledgement of at least 5 bytes answers for 4 at most, and 256 bytes of them may be unread.
+    assert!(taken < 4 * (256 / 5) && written > taken, "{taken} of {written}: the others wait at the agent");
 }
 
 /// A connection with a session, on which these bytes follow.

@@ -2,6 +2,7 @@
 //! of theirs, sockets on loopback, HTTP from the outside. What goes wrong is made to go wrong: processes are killed,
 //! packets are lost, delayed and cut off by the emulated network of the socket.
 
+mod cluster;
 mod crash;
 mod csv;
 mod goodbye;
@@ -12,6 +13,7 @@ mod ledger;
 mod pams;
 mod partition;
 mod peer;
+mod probes;
 mod restart;
 mod roster;
 mod servers;

@@ -4,9 +4,13 @@ use std::{
     fs::File,
     net::SocketAddr,
     path::PathBuf,
-    process::{Output, Stdio},
+    process::{ExitStatus, Output, Stdio},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use pams_shared::{
     expo::Exposition,
     id::PeerId,
@@ -17,10 +21,11 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
+    time::timeout,
 };
 
 use crate::{
-    harness::{LOOPBACK, eventually, ledger_of},
+    harness::{LOOPBACK, PATIENCE, eventually, ledger_of},
     http::{json, scrape, try_get},
 };
 
@@ -35,6 +40,25 @@ pub struct Pams {
     pub http: SocketAddr,
     /// The line that the first start printed.
     pub join_line: Option<String>,
+}
+
+/// A process that does not run; it goes on when this is dropped.
+pub struct Stopped(Pid);
+
+impl Stopped {
+    /// This process, of a child that was not waited for.
+    pub fn of(child: &Child) -> Self {
+        let process = Pid::from_raw(child.id().expect("a process that was not waited for").cast_signed());
+        kill(process, Signal::SIGSTOP).unwrap();
+        Self(process)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may be killed already.
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
 }
 
 fn command() -> Command {
@@ -89,6 +113,16 @@ impl Pams {
         self.child.kill().await.unwrap();
     }
 
+    /// The server does not run until this is dropped.
+    pub fn stopped(&self) -> Stopped {
+        Stopped::of(&self.child)
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap()
+    }
+
     /// After [`kill`](Self::kill), in the same directory and at the same ports.
     pub async fn start_again(self) -> Self {
         Self::run(self.dir, self.quic, self.http, self.more, false).await
@@ -111,6 +145,12 @@ impl Pams {
         let output = self.output(words).await;
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// How a peer is right now, asked of this server.
+    pub async fn probe(&self, peer: PeerId, within: &str) -> Value {
+        let output = self.output(&["probe", &peer.to_string(), "--within", within, "-o", "json"]).await;
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
     }
 
     /// Why a command beside the server is not done.
@@ -155,6 +195,26 @@ impl Pams {
     pub async fn pings_of(&self, peer: PeerId) -> Ledger {
         let detail = self.peer(peer).await.expect("a peer that is known");
         detail["ledger"].get(Kind::Ping.as_str()).map(ledger_of).unwrap_or_default()
+    }
+
+    /// What the pings of all peers of all servers add up to, as this one knows.
+    pub async fn cluster_pings(&self) -> Ledger {
+        ledger_of(&json(self.http, "/api/v1/ledger").await[Kind::Ping.as_str()])
+    }
+
+    /// The server's id.
+    pub async fn id(&self) -> String {
+        json(self.http, "/api/v1/server").await["id"].as_str().unwrap().to_owned()
+    }
+
+    /// All servers, as this one sees them.
+    pub async fn members(&self) -> Vec<Value> {
+        json(self.http, "/api/v1/cluster").await["members"].as_array().unwrap().clone()
+    }
+
+    /// The server with this id, as this one sees it.
+    pub async fn member(&self, id: &str) -> Value {
+        self.members().await.into_iter().find(|m| m["id"] == id).unwrap_or_default()
     }
 
     /// Which life of a peer is known.

@@ -24,10 +24,12 @@ async fn a_second_server_joins_with_one_line_and_prints_its_own() {
     let seat = Seat::new(second.dir.path(), "a").with(|c| c.homes = vec![first.quic.into()]);
     let agent = seat.start(Some(second.token())).await;
     first.until_liveness(seat.peer, "live").await;
-    assert_eq!(second.peer(seat.peer).await, None);
+    // And shown by the second, whose agent it is not.
+    let shown = second.until_liveness(seat.peer, "live").await;
+    assert_eq!((&shown["home"]["because"], &shown["server"]), (&"told".into(), &first.id().await.into()));
     agent.running.stop().await;
 
-    // Forgotten where it joined, it is turned away there.
+    // Forgotten at either, it is turned away.
     let told = second.cli(&["forget", &seat.peer.to_string()]).await;
     assert!(told.contains("its id is free for another key"), "{told}");
     let seat = seat.with(|c| c.homes = vec![second.quic.into()]);

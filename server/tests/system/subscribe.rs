@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What is told next that is as wanted.
-async fn next(events: &mut Events, what: &str, wanted: impl Fn(&Told) -> bool) -> Told {
+pub async fn next(events: &mut Events, what: &str, wanted: impl Fn(&Told) -> bool) -> Told {
     let found = async {
         loop {
             match events.next().await.expect("the agent runs") {
@@ -33,11 +33,11 @@ async fn next(events: &mut Events, what: &str, wanted: impl Fn(&Told) -> bool) -
     tokio::time::timeout(crate::harness::PATIENCE, found).await.unwrap_or_else(|_| panic!("in time: {what}"))
 }
 
-async fn publish(agent: &Peer, status: Status, note: &str) -> u64 {
+pub async fn publish(agent: &Peer, status: Status, note: &str) -> u64 {
     agent.running.handle.publish(status, Some(note.to_owned())).await.unwrap().version
 }
 
-fn subscription(view: View, peer: PeerId) -> SubscriptionView {
+pub fn subscription(view: View, peer: PeerId) -> SubscriptionView {
     view.subscriptions.into_iter().find(|s| s.peer == peer).expect("a subscription")
 }
 
@@ -47,7 +47,7 @@ async fn until_active(agent: &Peer, of: PeerId) -> SubscriptionView {
     eventually("told by both", async || Some(subscription(agent.view().await, of)).filter(active)).await
 }
 
-fn version(told: &Told) -> u64 {
+pub fn version(told: &Told) -> u64 {
     told.presence.as_ref().map_or(0, |p| p.version)
 }
 

@@ -62,14 +62,14 @@ pub struct Follow {
 pub struct Deltas {
     pub owner: ServerId,
     pub generation: u64,
-    /// From the beginning: what is held of the owner and not told until the bulk ends is no more.
+    /// In the frame that begins a stream: what is held of the owner and not told until the bulk ends is no more.
     pub anew: bool,
-    /// A part of what was there when the stream began, not of what came since.
+    /// A part of what was there when the stream began, not of what came since. Without entries and end: the stream begins.
     pub bulk: bool,
     pub bulk_end: bool,
     pub upto: u64,
     pub entries: Vec<Shared>,
-    /// XOR of the hashes of all entries that are held at `upto`.
+    /// XOR of the hashes of all the owner's entries that have a lot; by the owner itself, when all is told.
     pub digest: Option<u64>,
 }
 

@@ -707,22 +707,29 @@ pub struct Deltas {
     pub owner: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "2")]
     pub generation: u64,
-    /// The follower is told anew from the beginning: what it holds of the owner and is not told until the bulk ends is no more.
+    /// In the frame that begins a stream: the follower is told anew from the beginning, and what it holds of the owner up to `upto`
+    /// of the frame that ends the bulk, and was not told until then, is no more. In the frame that ends the bulk of the follower's own
+    /// log: that is also all of its earlier generations.
     #[prost(bool, tag = "3")]
     pub anew: bool,
     /// A part of what was there when the stream began; without it, what came since. The two alternate, so that old news hold up
-    /// no new ones. Of the bulk `upto` says how far it has come.
+    /// no new ones. A stream begins with a frame of the bulk that has neither entries nor `bulk_end`; no other is like that. It begins
+    /// again when the owner begins a new generation, or entries vanish without a tombstone.
     #[prost(bool, tag = "4")]
     pub bulk: bool,
-    /// The bulk ends with this frame.
+    /// The bulk ends with this frame, without entries. A relay that was not itself told all does not say it.
     #[prost(bool, tag = "5")]
     pub bulk_end: bool,
+    /// All whose newest number in `generation` is not above it is told, or was held when the stream began: there it is `from`, or 0
+    /// if told anew.
     #[prost(uint64, tag = "6")]
     pub upto: u64,
     /// At most 400.
     #[prost(message, repeated, tag = "7")]
     pub entries: ::prost::alloc::vec::Vec<Shared>,
-    /// XOR over all entries of (owner, generation) that are held at `upto`, as in `Packed`; absent: not said.
+    /// Only by the owner itself, when all is told: XOR over all of its entries that have a lot, of the hash of 16 bytes peer; 8 bytes
+    /// each, the least significant first, of generation, seq, epoch and attach; and the lot: FNV-1a in 64 bits, then the finalizer of
+    /// splitmix64 (shifts 30, 27, 31). Absent: not said.
     #[prost(fixed64, optional, tag = "8")]
     pub digest: ::core::option::Option<u64>,
 }

@@ -50,9 +50,10 @@ const SIBLING_IDLE: Duration = Duration::from_secs(3);
 const SIBLING_ACK_DELAY: Duration = Duration::from_millis(200);
 const SIBLING_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-/// Datagrams not read, or not sent, yet; each counts with 32 bytes of bookkeeping.
+/// Datagrams not read yet; each counts with 32 bytes of bookkeeping.
 const DATAGRAMS_IN_BYTES: usize = 16 * 1024;
-const DATAGRAMS_OUT_BYTES: usize = 8 * 1024;
+/// Datagrams not sent yet; beyond, the oldest are dropped.
+pub const DATAGRAMS_OUT_BYTES: usize = 8 * 1024;
 
 /// Handshakes waiting to be accepted, and what of theirs is kept meanwhile.
 const INCOMING_MAX: usize = 1_024;

@@ -170,7 +170,7 @@ impl Book {
                 let away = mark.and_then(|m| m.rtt).unwrap_or(RTT_GUESSED) + RTT_SLACK;
                 let load = mark.and_then(|m| m.load).unwrap_or_default();
                 let listed = mark.is_some_and(|m| m.listed);
-                (u8::from(!listed), away.as_micros() * u128::from(1_000 + load) * u128::from(800 + jitter), 0)
+                (u8::from(!listed), away.as_micros() * (1_000 + u128::from(load)) * u128::from(800 + jitter), 0)
             }
             Place::Named(name) => (2, 0, self.named.iter().position(|n| n == name).unwrap_or(usize::MAX)),
         }

@@ -152,10 +152,12 @@ fn servers_that_a_home_leaves_out_are_called_last_and_there_is_a_bound() {
     assert_eq!(choice.others(), 0);
     choice.handle(at(2), Heard::Down { because: Because::Lost });
     assert_eq!(pass(&mut choice, at(2)), [place(2)]);
-    let many: Vec<(u8, u32)> = (100..=200).map(|n| (n, 0)).collect();
+    let many: Vec<(u8, u32)> = (100..=200).map(|n| (n, u32::MAX)).collect();
     choice.handle(at(3), servers(&many));
     assert_eq!(choice.kept().servers.len(), SERVERS_MAX);
     assert!(choice.kept().servers.iter().all(|s| s.id >= id(100)));
+    choice.again();
+    assert!(choice.next(at(3)).is_some());
 }
 
 #[test]

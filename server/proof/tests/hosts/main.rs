@@ -1,11 +1,12 @@
 //! PAMS on real hosts: what it says of paths, stages and outages, held against what was done to it and against ICMP. Needs
 //! root, `ip` and `ping`: `cargo test -p pams-proof --features real`. It never skips: where it cannot run, it fails.
 //!
-//! No test harness: outages last half a minute, so all scenarios run together, each in a lab of its own, and end in tables.
-//! Words on the command line choose the scenarios whose names contain one of them.
+//! No test harness: outages last half a minute, so all scenarios run together, each in a lab of its own, and end in tables; what
+//! befalls a cluster follows, two cases at a time. Words on the command line choose the scenarios whose names contain one of them.
 
 mod account;
 mod blocked;
+mod cluster;
 mod crashes;
 mod cuts;
 mod moves;
@@ -16,7 +17,10 @@ mod told;
 use std::{path::Path, pin::Pin, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use pams_proof::lab::{self, Lab};
+use pams_proof::{
+    cluster::table,
+    lab::{self, Lab},
+};
 use tokio::{
     runtime::Builder,
     sync::Mutex,
@@ -70,9 +74,15 @@ fn main() -> anyhow::Result<ExitCode> {
     lab::check()?;
     lab::clear_away()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    let cases = cluster::cases(&words);
     let (rows, failed) = LocalSet::new().block_on(&runtime, all(&chosen));
     print(rows);
-    println!("{} passed, {failed} failed", chosen.len() - failed);
+    let (found, failed_cases) = LocalSet::new().block_on(&runtime, cluster::all(&cases));
+    if !cases.is_empty() {
+        println!("{}\n", table(&found));
+    }
+    let (all, failed) = (chosen.len() + cases.len(), failed + failed_cases);
+    println!("{} passed, {failed} failed", all - failed);
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -159,7 +159,9 @@ impl Cluster {
     /// We did not run for so long: the silence of the others says nothing.
     pub fn stalled(&mut self, now: Moment, late: Duration) {
         self.stirred = true;
-        self.membership.handle(now, membership::Input::Stalled { late });
+        if self.membership.members().next().is_some() {
+            self.membership.handle(now, membership::Input::Stalled { late });
+        }
     }
 
     /// The peer has come to us: its row is to be shared, and whoever had it forgotten is of the past.
@@ -183,6 +185,32 @@ impl Cluster {
     /// How a server stands; `None`: it is not known.
     pub fn state(&self, server: ServerId) -> Option<State> {
         self.membership.members().find(|seen| seen.member.id == server).map(|seen| seen.state)
+    }
+
+    /// Whether there are other servers, as far as we know, heard or not.
+    pub fn knows_others(&self) -> bool {
+        self.membership.members().any(|seen| seen.member.id != self.me.id && seen.state != State::Left)
+    }
+
+    /// The connection with a server.
+    pub fn link_with(&self, server: ServerId) -> Option<LinkId> {
+        self.links.with(server)
+    }
+
+    /// The server at the other end of a connection that is used.
+    pub fn server_of(&self, link: LinkId) -> Option<ServerId> {
+        self.links.get(link).map(|link| link.server)
+    }
+
+    /// What people call a server that is known.
+    pub fn name_of(&self, server: ServerId) -> Option<String> {
+        let seen = || self.membership.members().find(|seen| seen.member.id == server);
+        if server == self.me.id { Some(self.me.name.clone()) } else { seen().map(|seen| seen.member.name.clone()) }
+    }
+
+    /// Something for a sibling, beside what the parts of the cluster send.
+    pub fn send(&mut self, output: SiblingOutput) {
+        self.out.push(output);
     }
 
     /// Whether there is a sibling that holds, or is about to hold, what we own.

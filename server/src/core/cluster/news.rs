@@ -23,9 +23,13 @@ impl Pams {
             if self.cluster.is_ours(&entry) {
                 continue;
             }
-            let banned = entry.banned;
+            let (banned, forgotten) = (entry.banned, entry.lot.is_none());
             if self.directory.row(peer).is_some() {
-                self.let_go(now, peer);
+                if forgotten {
+                    self.remove(now, peer, if banned { close::REJECTED } else { close::DONE });
+                } else {
+                    self.let_go(now, peer);
+                }
             }
             if banned && self.cluster.banned.insert(peer) {
                 self.cluster.out.push(SiblingOutput::Banned { peer });
@@ -135,7 +139,8 @@ impl Pams {
     pub(in super::super) fn bury(&mut self, now: Moment, peer: PeerId, banned: bool) {
         self.cluster.touched.remove(&peer);
         self.cluster.acks.drop(peer);
-        let Some(entry) = self.cluster.share.entry(peer) else { return };
+        // Whoever is forgotten already stays so by that.
+        let Some(entry) = self.cluster.share.entry(peer).filter(|entry| entry.lot.is_some()) else { return };
         let (epoch, attach) = (entry.epoch, entry.attach);
         // Of one that is another's we must be the newer.
         let attach = if self.cluster.is_ours(&entry) { attach } else { attach.saturating_add(1) };

@@ -58,6 +58,7 @@ impl Pams {
             }
             SiblingInput::Held { stream, held } => cluster.share.held(stream, held),
             SiblingInput::Unfollowed { stream } => cluster.unfollowed(stream),
+            SiblingInput::Probed { probe, ack } => self.home_answered(now, probe, ack),
             SiblingInput::Leave => cluster.membership.handle(now, membership::Input::Leave),
         }
     }

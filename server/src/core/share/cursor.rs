@@ -133,7 +133,7 @@ impl Cursor {
             .or_else(|| self.bulk(&view))
             .or_else(|| live(self, bulk_first))
             .or_else(|| self.end(&view))
-            .or_else(|| self.beat.then(|| self.frame(&view, Vec::new(), false)))
+            .or_else(|| (self.beat || self.reached(&view) > self.upto).then(|| self.frame(&view, Vec::new(), false)))
     }
 
     fn begin(&mut self, view: &View) -> Deltas {
@@ -190,7 +190,7 @@ impl Cursor {
 
     /// The end of what was there. Not before all that came since is told too: it may have been told only under its old number.
     fn end(&mut self, view: &View) -> Option<Deltas> {
-        let whole = view.whole && (view.whose != Whose::Foreign || (view.log.all.complete && !view.log.hole));
+        let whole = view.whole && (view.whose != Whose::Foreign || view.log.all.complete);
         if self.bulk != Bulk::Told || (self.anew && !whole) {
             return None;
         }
@@ -207,16 +207,21 @@ impl Cursor {
         view.whose != Whose::Earlier || slot.generation < self.asked.generation
     }
 
+    /// Up to which number all is told.
+    fn reached(&self, view: &View) -> u64 {
+        let reached = match (view.whose, self.bulk) {
+            (Whose::Own, Bulk::On(at)) => at,
+            (Whose::Own, Bulk::Told | Bulk::Ended) => self.live,
+            (Whose::Foreign, Bulk::Told | Bulk::Ended) if self.live == view.log.head => view.log.all.held,
+            _ => 0,
+        };
+        reached.max(self.upto)
+    }
+
     fn frame(&mut self, view: &View, entries: Vec<Shared>, bulk: bool) -> Deltas {
         let log = view.log;
         let newest = self.live == log.head;
-        let upto = match (view.whose, self.bulk) {
-            (Whose::Own, Bulk::On(at)) => at,
-            (Whose::Own, Bulk::Told | Bulk::Ended) => self.live,
-            (Whose::Foreign, Bulk::Told | Bulk::Ended) if newest => log.all.held,
-            _ => self.upto,
-        };
-        self.upto = self.upto.max(upto);
+        self.upto = self.reached(view);
         let digest = (view.whose == Whose::Own && self.bulk == Bulk::Ended && newest).then_some(log.digest);
         // An owner is told of its earlier generations within the one that it is in.
         let asked = if view.whose == Whose::Earlier { self.asked.generation } else { 0 };

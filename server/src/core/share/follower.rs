@@ -29,6 +29,7 @@ impl Share {
             }
             self.contact(false);
         }
+        self.unfollow(id);
         self.followers.insert(id, Cursor::new(self.now, who, asked));
         self.ready.push_back(id);
         self.beat_at.get_or_insert(self.now + self.config.heartbeat);
@@ -41,6 +42,9 @@ impl Share {
         let cursor = self.followers.get_mut(&id)?;
         let owner = cursor.owner();
         let frame = cursor.next(self.me, recovered, self.logs.get(&owner), &self.store);
+        if cursor.pace == Pace::Queued {
+            self.ready.retain(|ready| *ready != id);
+        }
         cursor.beat = false;
         let Some(frame) = frame else {
             cursor.pace = Pace::Idle;

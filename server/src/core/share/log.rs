@@ -29,8 +29,6 @@ pub(super) struct Log {
     pub settled: Settled,
     /// Whoever holds less of `generation` may hold what was buried since, and is told anew.
     pub floor: u64,
-    /// Something was shed, so that `held` may not grow.
-    pub hole: bool,
     /// Tellings anew so far.
     pub round: u32,
     /// The last place given.
@@ -81,6 +79,8 @@ pub(super) struct Line {
     /// It tells anew, and since this round; `None`: it goes on where an earlier one ended.
     pub round: Option<u32>,
     pub ended: bool,
+    /// Something that it told was shed, so that it counts for nothing more.
+    pub hole: bool,
     pub upto: u64,
 }
 
@@ -95,7 +95,6 @@ impl Log {
             ripe: false,
             settled: Settled::default(),
             floor: 0,
-            hole: false,
             round: 0,
             head: 0,
             order: BTreeMap::new(),
@@ -126,7 +125,7 @@ impl Log {
 
     /// What nobody but the owner can bring back by now.
     pub fn known(&self) -> Settled {
-        if !self.all.complete || self.hole {
+        if !self.all.complete {
             return self.settled;
         }
         let since = if self.ripe { 0 } else { self.generation };
@@ -147,8 +146,7 @@ impl Log {
         if self.lines.len() >= LINES_MAX {
             self.lines.remove(0);
         }
-        self.lines.push(Line { from, round: anew.then_some(self.round), ended: false, upto });
-        self.hole = false;
+        self.lines.push(Line { from, round: anew.then_some(self.round), ended: false, hole: false, upto });
     }
 
     /// How far it is known, by the owner's word or also by others'.
@@ -158,10 +156,8 @@ impl Log {
 
     /// A stream has told all up to `upto`.
     pub fn reach(&mut self, from: ServerId, direct: bool, upto: u64) {
-        let anew = self.line(from).is_some_and(|line| line.round.is_some() && !line.ended);
-        if self.hole {
-            return;
-        }
+        let Some(line) = self.line(from).filter(|line| !line.hole) else { return };
+        let anew = line.round.is_some() && !line.ended;
         if anew {
             // What was buried before is not told, so nor can we tell it.
             self.floor = self.floor.max(upto);
@@ -176,10 +172,9 @@ impl Log {
 
     /// A stream has told all that was there when it began. Returns whether all is held.
     pub fn end(&mut self, from: ServerId, direct: bool, upto: u64) -> bool {
-        let hole = self.hole;
         let Some(line) = self.line(from) else { return false };
         line.ended = true;
-        if hole {
+        if line.hole {
             return false;
         }
         let anew = line.round.is_some();
@@ -214,7 +209,7 @@ impl Log {
 
     /// A stream is through.
     pub fn is_followed(&self) -> bool {
-        self.lines.iter().any(|line| line.ended)
+        self.lines.iter().any(|line| line.ended && !line.hole)
     }
 }
 

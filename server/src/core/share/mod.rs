@@ -248,7 +248,8 @@ impl Share {
     }
 
     /// Shares what we know of a peer that is here. Returns the number under which it is told; the same again makes no new
-    /// one. `None`: what is held is newer, because the peer is elsewhere or was forgotten.
+    /// one. `None`: what is held is newer, because the peer is elsewhere or was forgotten; or epoch or attach is above
+    /// [`NUMBER_MAX`], which no sibling takes.
     pub fn publish(&mut self, now: Moment, peer: PeerId, epoch: u64, attach: u64, lot: Packed) -> Option<u64> {
         self.write(now, Shared { peer, generation: 0, seq: 0, epoch, attach, lot: Some(lot), banned: false })
     }
@@ -261,6 +262,9 @@ impl Share {
 
     fn write(&mut self, now: Moment, mut shared: Shared) -> Option<u64> {
         self.now = self.now.max(now);
+        if shared.epoch.max(shared.attach) > NUMBER_MAX {
+            return None;
+        }
         let head = self.logs.get(&self.me)?.head;
         (shared.generation, shared.seq) = (self.generation, head + 1);
         let held = self.store.find(shared.peer);
@@ -311,7 +315,7 @@ impl Share {
             entries: log.order.len(),
             digest: log.digest,
             heard: if own { self.now } else { log.heard },
-            caught_up: if own { !self.recovering() } else { log.all.complete && !log.hole && log.is_followed() },
+            caught_up: if own { !self.recovering() } else { log.all.complete && log.is_followed() },
         }
     }
 

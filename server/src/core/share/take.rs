@@ -38,8 +38,12 @@ impl Share {
         let (anew, before) = (line.round, log.all.held);
         log.heard = now;
         let mark = anew.unwrap_or(log.round);
+        let shed = self.stats.shed;
         let applied = self.tell_all(owner, direct, mark, deltas.entries);
         let log = self.logs.get_mut(&owner).ok_or(ShareError::NotBegun { owner })?;
+        if let Some(line) = log.line(from) {
+            line.hole |= self.stats.shed > shed;
+        }
         log.reach(from, direct, upto);
         let mut done = false;
         if bulk_end {
@@ -181,7 +185,6 @@ impl Share {
             return None;
         }
         if !room && self.store.len() >= self.config.entries_max {
-            log.hole = true;
             self.stats.shed += 1;
             return None;
         }
@@ -223,7 +226,7 @@ impl Share {
     /// Compares what the owner says that it shares with what is held of it.
     fn compare(&mut self, owner: ServerId, upto: u64, digest: Option<u64>) -> Result<(), ShareError> {
         let Some(log) = self.logs.get_mut(&owner) else { return Ok(()) };
-        let Some(digest) = digest.filter(|_| log.direct.complete && !log.hole && log.direct.held == upto) else {
+        let Some(digest) = digest.filter(|_| log.direct.complete && log.direct.held == upto) else {
             return Ok(());
         };
         if log.doubt.compare(self.now, digest == log.digest) {

@@ -8,6 +8,7 @@ pub mod book;
 mod call;
 mod follow;
 mod greet;
+mod probe;
 pub mod renew;
 mod serve;
 
@@ -18,16 +19,19 @@ use std::{
         Arc, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use pams_shared::{
     frame::{Deltas, Frame, Held, Member, close, wire},
+    quic::DATAGRAMS_OUT_BYTES,
     socket::Socket,
 };
 use quinn::{ClientConfig, Connection, Endpoint, ServerConfig};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
+    time::sleep,
 };
 
 pub use self::serve::answer;
@@ -36,6 +40,11 @@ use crate::core::{
     cluster::io::{FollowId, LinkId, SiblingInput, SiblingOutput},
     share::FollowerId,
 };
+
+/// So much of the room for datagrams is not told of when all have gone out: the head of one. Each that waits takes more.
+const ROOM_UNTOLD: usize = 64;
+/// Between two looks whether datagrams have gone out.
+const FLUSH_LOOK: Duration = Duration::from_millis(1);
 
 /// What the connections with siblings have in common.
 #[derive(Debug)]
@@ -132,6 +141,19 @@ impl Siblings {
         self.feeds.insert(stream, feed);
     }
 
+    /// Waits until the gossip that was sent has gone out: a close would discard it.
+    pub async fn flushed(&self) {
+        let waits = |connection: &Connection| {
+            connection.close_reason().is_none()
+                && connection.datagram_send_buffer_space() < DATAGRAMS_OUT_BYTES - ROOM_UNTOLD
+        };
+        for connection in self.door.neighbours.connections() {
+            while waits(&connection) {
+                sleep(FLUSH_LOOK).await;
+            }
+        }
+    }
+
     /// Keeps the tables as long as what they hold; before the core hears of it.
     pub fn saw(&mut self, input: &SiblingInput) {
         match input {
@@ -187,6 +209,10 @@ impl Siblings {
                     // There is room for the one that is on its way; a stream that has ended says so by itself.
                     let _ = feed.try_send(deltas);
                 }
+            }
+            SiblingOutput::Probe { link, probe, what } => {
+                let (door, connection) = (self.door.clone(), self.link(link));
+                self.tasks.spawn(async move { probe::ask(&door, connection, probe, what).await });
             }
             SiblingOutput::Members(members) => {
                 self.door.neighbours.know(&members);

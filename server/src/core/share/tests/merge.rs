@@ -11,7 +11,7 @@ fn entries() -> impl Strategy<Value = Vec<(u64, Shared)>> {
     prop::collection::vec(entry, 1..60).prop_map(|entries| {
         let numbered = entries.into_iter().enumerate().map(|(i, (owner, n, generation, epoch, attach, kind))| {
             let lot = (kind > 0).then(|| lot(i as u64));
-            let banned = kind == 0 && i % 2 == 0;
+            let banned = kind == 0 && i.is_multiple_of(2);
             (owner, Shared { peer: peer(n), generation, seq: i as u64 + 1, epoch, attach, lot, banned })
         });
         numbered.collect()

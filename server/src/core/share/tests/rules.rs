@@ -39,6 +39,7 @@ fn what_is_published_is_told_acknowledged_and_covered() {
     assert_eq!(b.origin(server(1)).map(|o| (o.upto, o.entries, o.caught_up)), Some((1, 1, true)));
 
     assert_eq!(a.ready(), None);
+    assert_eq!(a.publish(at(5), peer(1), NUMBER_MAX + 1, 1, lot(8)), None, "no sibling would take it");
     assert_eq!(a.publish(at(5), peer(1), 1, 1, lot(8)), Some(2));
     assert_eq!((a.ready(), a.ready()), (Some(STREAM), None));
     flow(5, &mut a, &mut b, STREAM).unwrap();
@@ -99,8 +100,8 @@ fn frames_of(share: &mut Share) -> Vec<Deltas> {
 fn no_frame_is_longer_than_a_stream_takes() {
     let mut a = share(1, 1);
     let profile = pams_shared::frame::Profile { name: "n".repeat(120), ..Default::default() };
-    let applications = (0..16).map(|n| format!("{n}{}", "a".repeat(40))).collect();
-    let long = Lot { profile: pams_shared::frame::Profile { applications, ..profile }, ..Lot::default() };
+    let overlays = (0..16).map(|n| format!("{n}{}", "a".repeat(40))).collect();
+    let long = Lot { profile: pams_shared::frame::Profile { overlays, ..profile }, ..Lot::default() };
     (0..900).for_each(|n| assert!(a.publish(at(0), peer(n), 1 << 48, 1 << 48, Packed::new(&long)).is_some()));
     a.follow(
         at(0),

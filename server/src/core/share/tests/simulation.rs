@@ -258,7 +258,7 @@ impl World {
         let place = if elsewhere { at_home } else { truth.home };
         let Some(share) = &mut self.nodes[place].share else { return };
         truth.buried = true;
-        let buried = share.bury(at(self.ms), peer(n), truth.epoch, truth.attach, n % 2 == 0).is_some();
+        let buried = share.bury(at(self.ms), peer(n), truth.epoch, truth.attach, n.is_multiple_of(2)).is_some();
         // If not all know that it is at home where it is buried, its tombstone may reach nobody while it lives.
         let home = server(place as u64);
         let mut shares = self.nodes.iter().filter_map(|node| node.share.as_ref());

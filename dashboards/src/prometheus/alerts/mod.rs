@@ -3,6 +3,8 @@
 //! An alert is a value and a condition, kept apart so that the value can be asked for while nothing is wrong: a test
 //! does, against a real Prometheus. An alert whose value is never there would never fire either.
 
+mod cluster;
+
 use pams_agent::metrics::catalogue as a;
 use pams_server::{core::What, metrics::catalogue as s};
 use pams_shared::status::Liveness;
@@ -47,6 +49,7 @@ const WARNING: &str = "warning";
 
 const HOUR: f64 = 3_600.0;
 const OVERVIEW: &str = "pams-overview";
+const CLUSTER: &str = "pams-cluster";
 const PEER: &str = "pams-peer";
 const SERVER: &str = "pams-server";
 
@@ -55,6 +58,7 @@ pub fn alerts(timing: Timing) -> Vec<Alert> {
     let mut all = presence(timing);
     all.extend(pings(timing));
     all.extend(keeping(timing));
+    all.extend(cluster::alerts(timing));
     all.extend(never(timing));
     all
 }
@@ -65,19 +69,23 @@ fn presence(timing: Timing) -> Vec<Alert> {
     let gone = of(&s::EVENTS).is("event", What::Gone.as_str()).increase(timing.events).sum(job);
     let live = format!("{}|{}", Liveness::Live.as_str(), Liveness::Overdue.as_str());
     let here = of(&s::PEERS_BY_LIVENESS).matches("liveness", live).now().sum(job);
+    let up = of(&UP).is("job", SERVER_JOB);
+    // A Prometheus that starts while no server is there finds none.
+    let none = up.absent().whether("==", 0);
     vec![
         Alert {
             name: "PamsServerDown",
-            value: of(&UP).is("job", SERVER_JOB).now(),
+            value: up.now().or(&none),
             comparison: "==",
             bound: 0.0,
             also: None,
             patience: "1m",
             severity: CRITICAL,
-            summary: "The PAMS server {{ $labels.instance }} does not answer.",
-            description: "Prometheus cannot scrape it. Agents go on pinging each other and keep their records; nobody can join, and who is here is not known.",
+            summary: "{{ with $labels.instance }}The PAMS server {{ . }} does not answer.{{ else }}No PAMS server is found.{{ end }}",
+            description: "Prometheus cannot scrape it. If it is down, its agents go to the other servers. Without another they go on pinging each other and keep their records; nobody can join, and who is here is not known.",
             runbook: &[
                 "Look: `systemctl status pams-server` and its log on the host; `curl http://HOST:7480/healthz`.",
+                "Look: does PamsMemberDown say that the other servers miss it too? If not, only Prometheus does not reach it.",
                 "Do: start it again. Agents find it by themselves and report what they kept; nothing is counted twice.",
                 "If it runs and answers locally: `http` of its configuration is loopback by default, so Prometheus has to be on its host or `http` has to change.",
             ],
@@ -279,7 +287,7 @@ fn keeping(timing: Timing) -> Vec<Alert> {
             description: "It has {{ $value | humanizeDuration }} left. Without it no agent can join, and no certificate can be renewed.",
             runbook: &[
                 "Look: the server's log: the intermediate is renewed by itself, so something kept it from that.",
-                "Do, intermediate: restart the server; its data directory has to be writable.",
+                "Do, intermediate: restart the server; its data directory has to be writable. One that joined others gets it from the server that made the cluster, which alone has the root's key: is that one there, and connected with it?",
                 "Do, root: it is not renewed. Set up a new data directory and let the agents join again, with time for it.",
             ],
             dashboard: SERVER,

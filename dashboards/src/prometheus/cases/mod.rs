@@ -1,6 +1,8 @@
 //! Tests of the alerts, as `promtool test rules` takes them: for each one when it fires, and when it must not although
 //! something similar happens. Series are named by the catalogues' constants, so these tests follow a renamed metric.
 
+mod cluster;
+
 use pams_agent::metrics::catalogue as a;
 use pams_server::metrics::catalogue as s;
 
@@ -59,6 +61,7 @@ pub fn cases() -> Vec<Case> {
     all.extend(stages());
     all.extend(keeping());
     all.extend(certificates());
+    all.extend(cluster::cases());
     all.extend(never());
     all
 }
@@ -68,6 +71,7 @@ fn presence() -> Vec<Case> {
     let event = |event| server(&s::EVENTS).is("event", event);
     vec![
         fires("PamsServerDown", "8m", "it is down for three minutes", [(server(&UP), "1+0x4 0+0x20")]),
+        fires("PamsServerDown", "8m", "none was found", [(up(1), "0+0x20")]),
         silent("PamsServerDown", "5m", "one scrape was missed", [(server(&UP), "1+0x4 0 1+0x20")]),
         silent("PamsServerDown", "8m", "an agent is down", [(up(1), "0+0x20"), (server(&UP), "1+0x20")]),
         fires(
