@@ -14,6 +14,7 @@ use pams_shared::{
 
 use super::{
     super::{
+        LOOKS_MAX, Pams,
         books::Books,
         directory::{Row, ms},
         share::EntryRef,
@@ -59,6 +60,11 @@ impl Cluster {
         entry.owner == self.me.id && entry.generation == self.me.generation
     }
 
+    /// An earlier start of ours shared it.
+    pub fn is_leftover(&self, entry: &EntryRef<'_>) -> bool {
+        entry.owner == self.me.id && entry.generation != self.me.generation && entry.lot.is_some()
+    }
+
     /// Reads an entry; `None`: a tombstone.
     pub fn read(&self, now: Moment, entry: &EntryRef<'_>) -> Option<Foreign> {
         let mut lot = entry.lot?.lot();
@@ -71,6 +77,31 @@ impl Cluster {
             lot.liveness = Liveness::Gone;
         }
         Some(Foreign { lot, epoch: entry.epoch, attach: entry.attach, age, stale })
+    }
+}
+
+impl Pams {
+    /// Takes back the peers of our earlier starts, as soon as the siblings have told us of them: from now on we judge them again,
+    /// for nobody else does. Silence before now says nothing.
+    pub(in super::super) fn take_back(&mut self, now: Moment) {
+        if self.cluster.leftovers.is_empty() || self.cluster.share.recovering() {
+            return;
+        }
+        for _ in 0..LOOKS_MAX {
+            let Some(peer) = self.cluster.leftovers.pop_first() else { return };
+            let left = self.cluster.share.entry(peer).filter(|entry| self.cluster.is_leftover(entry));
+            let foreign = left.and_then(|entry| self.cluster.read(now, &entry));
+            if let Some(foreign) = foreign
+                && let Some(observed) = foreign.lot.observed
+                && self.directory.row(peer).is_none()
+                && self.directory.len() < self.config.peers_max
+            {
+                let row = foreign.row(observed, now);
+                let look = now + if row.departed() { self.config.forget_after } else { self.config.overdue_after() };
+                self.directory.insert(peer, row, look);
+                self.place(now, peer);
+            }
+        }
     }
 }
 
@@ -106,6 +137,7 @@ impl Foreign {
     pub fn row(self, observed: SocketAddr, now: Moment) -> Row {
         let Self { lot, epoch, attach, .. } = self;
         let mut row = Row::new(epoch, attach, lot.profile, observed, now);
+        row.liveness_since = Moment::new(now.ns(), lot.since_ms);
         row.version = lot.presence.as_ref().filter(|_| lot.said).map(|p| p.version);
         row.presence = lot.presence;
         row.liveness = lot.liveness;

@@ -85,7 +85,8 @@ impl Follows {
             cut.insert(owner, since);
             // What our own earlier starts shared, only others can tell.
             if owner == me || now.since(since) >= RELAY_AFTER {
-                let relays = links.iter().take(RELAYS);
+                // And each that follows us has to have told its part before it may take what we say for all.
+                let relays = links.iter().take(if owner == me { links.len() } else { RELAYS });
                 wanted.extend(relays.map(|(server, link)| Stream { link: *link, at: *server, owner }));
             }
         }

@@ -92,6 +92,8 @@ pub(super) struct Cluster {
     acks: Acks,
     /// Whose row is to be shared anew.
     pub touched: BTreeSet<PeerId>,
+    /// Peers of our earlier starts, to be taken back.
+    leftovers: BTreeSet<PeerId>,
     /// Reports of this turn, to be acknowledged when their entries are numbered.
     reported: Vec<(PeerId, u64)>,
     /// What subscribers were told last of peers that are not ours.
@@ -137,6 +139,7 @@ impl Cluster {
             followers: BTreeMap::new(),
             acks: Acks::default(),
             touched: BTreeSet::new(),
+            leftovers: BTreeSet::new(),
             reported: Vec::new(),
             told: BTreeMap::new(),
             banned: BTreeSet::new(),
@@ -240,6 +243,7 @@ impl Cluster {
     pub fn deadline(&self) -> Option<Moment> {
         let calls = self.calls.deadline(|target, server| self.is_wanted(target, server));
         let parts = [self.membership.deadline(), self.share.deadline(), calls, self.acks.deadline()];
-        parts.into_iter().chain([self.follows.deadline(), self.agents_due()]).flatten().min()
+        let leftovers = (!self.leftovers.is_empty() && !self.share.recovering()).then(Moment::default);
+        parts.into_iter().chain([self.follows.deadline(), self.agents_due(), leftovers]).flatten().min()
     }
 }

@@ -24,6 +24,9 @@ impl Pams {
                 continue;
             }
             let (banned, forgotten) = (entry.banned, entry.lot.is_none());
+            if self.cluster.is_leftover(&entry) {
+                self.cluster.leftovers.insert(peer);
+            }
             if self.directory.row(peer).is_some() {
                 if forgotten {
                     self.remove(now, peer, if banned { close::REJECTED } else { close::DONE });
@@ -39,6 +42,7 @@ impl Pams {
             }
             self.foreign_changed(now, peer);
         }
+        self.take_back(now);
     }
 
     /// Another home has the peer, by its own will: what we have of it is of the past. Its counts stay in the totals, and the

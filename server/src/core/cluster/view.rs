@@ -4,7 +4,11 @@ use pams_shared::{frame::Member, id::ServerId, moment::Moment};
 use serde::Serialize;
 
 use super::{
-    super::{Pams, directory::ms, share::ShareStats},
+    super::{
+        Pams,
+        directory::ms,
+        share::{Origin, ShareStats},
+    },
     Counts,
     membership::State,
 };
@@ -141,9 +145,8 @@ impl Pams {
         }
     }
 
-    /// How it stands with what each server shares.
-    #[cfg(feature = "feed")]
-    pub fn origins(&self) -> impl Iterator<Item = super::super::share::Origin> {
+    /// How it stands with what each server shares, this one included: servers that agree give the same, but for times.
+    pub fn origins(&self) -> impl Iterator<Item = Origin> {
         self.cluster.share.origins()
     }
 

@@ -23,7 +23,8 @@ fn member(n: u8) -> Member {
 /// Home of `a` and `b`, which reported at 1 s and 1.2 s; another server was heard at 1 s.
 fn among_two() -> Run {
     let me = Myself { member: member(1), seeds: Vec::new(), seed: [1; 32] };
-    let mut run = Run { pams: Pams::among(me, PamsConfig::default(), at(0)), said: String::new() };
+    let mut run =
+        Run { pams: Pams::among(me, PamsConfig::default(), at(0)), asked: BTreeMap::new(), said: String::new() };
     run.input(0, "<", "open #1 a");
     run.input(0, "<", "open #2 b");
     run.tick_until(at(1_000)).sibling(1_000);
