@@ -87,9 +87,10 @@ pub fn home_transport() -> Arc<TransportConfig> {
 
 /// Between servers: much data at times, and a dead one is to be noticed soon.
 pub fn sibling_transport() -> Arc<TransportConfig> {
-    // What is new waits behind what is on its way already: a window of 1 MiB is some 10 ms of work, and 20 MB/s over 50 ms.
+    // What is new waits behind what is on its way already: a window of 512 KiB is 2,000 entries, some 10 ms
+    // of work, and 10 MB/s over 50 ms.
     let mut config =
-        transport(Limits { streams: SIBLING_STREAMS as u32, stream_window: 1024 * 1024, window: 16 * 1024 * 1024 });
+        transport(Limits { streams: SIBLING_STREAMS as u32, stream_window: 512 * 1024, window: 16 * 1024 * 1024 });
     let mut acks = AckFrequencyConfig::default();
     acks.max_ack_delay(Some(SIBLING_ACK_DELAY));
     config
