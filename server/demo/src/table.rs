@@ -30,9 +30,10 @@ pub fn welcome(stage: &Stage) -> String {
 
 fn urls(stage: &Stage) -> String {
     let mut out = String::new();
-    if let Some(http) = stage.servers.any().and_then(|running| running.ready.http) {
-        let _ =
-            writeln!(out, "server  http://{http}/metrics  http://{http}/api/v1/peers  http://{http}/api/v1/cluster");
+    for (server, running) in stage.servers.alive() {
+        if let Some(http) = running.ready.http {
+            let _ = writeln!(out, "{:8}http://{http}/metrics  http://{http}/api/v1/cluster", server.name);
+        }
     }
     if let Some((name, http)) = stage.actors.iter().find_map(|a| Some((a.name, a.http()?))) {
         let _ = writeln!(out, "agent   http://{http}/metrics ({name})");
@@ -46,7 +47,14 @@ fn urls(stage: &Stage) -> String {
 /// The table that is drawn again and again.
 pub fn live(stage: &Stage, scene: &Scene, since: Duration) -> String {
     let mut out = format!("PAMS demo, {:.0} s\n\n", since.as_secs_f64());
-    let _ = writeln!(out, "{}\n\n{}\n", servers(scene), who(scene));
+    let _ = writeln!(out, "{}", servers(scene));
+    let (account, wrongly_gone) = (&scene.account, scene.wrongly_gone);
+    let _ = writeln!(
+        out,
+        "pings ended: {}; not counted yet: {}; counted twice: {}; peers wrongly told gone: {wrongly_gone}\n",
+        account.closed, account.missing, account.doubled
+    );
+    let _ = writeln!(out, "{}\n", who(scene));
     out += "RTT in ms over all answered pings, its parts are medians. Liveness: the home's conclusion.\n\n";
     for line in stage.news.iter().rev().take(4).rev() {
         let _ = writeln!(out, "{line}");
@@ -55,7 +63,7 @@ pub fn live(stage: &Stage, scene: &Scene, since: Duration) -> String {
     out
 }
 
-/// The servers, and what they have counted.
+/// The servers, and what became of the one that was killed.
 fn servers(scene: &Scene) -> String {
     let header = ["server", "state", "agents", "entries"];
     let table = plain(
@@ -66,11 +74,7 @@ fn servers(scene: &Scene) -> String {
             .iter()
             .map(|s| vec![s.name.to_owned(), s.state.to_owned(), s.agents.to_string(), s.entries.to_string()]),
     );
-    let (account, crash) = (&scene.account, scene.crash.as_deref().unwrap_or("none was killed yet"));
-    format!(
-        "{table}\n\n{crash}\npings ended: {}; not counted yet: {}; counted twice: {}; peers wrongly told gone: {}",
-        account.closed, account.missing, account.doubled, scene.wrongly_gone
-    )
+    format!("{table}\n\n{}", scene.crash.as_deref().unwrap_or("none was killed"))
 }
 
 /// Two tables that fit a terminal of 100 columns: who is here and how far away, and what became of every ping.
@@ -133,11 +137,11 @@ pub fn summary(scene: &Scene, pairs: &[Pair], cluster: &Cluster) -> String {
             cells
         }),
     );
-    let crash = scene.crash.as_deref().unwrap_or("no server was killed");
     let Cluster { records_lost, records_doubled, wrongly_gone, .. } = cluster;
     format!(
-        "\n{}\n\nMedians in ms of each pair; `set` is the emulated round trip.\n\n{table}\n\n{crash}\n\
+        "\n{}\n\nMedians in ms of each pair; `set` is the emulated round trip.\n\n{table}\n\n{}\n\
          records lost: {records_lost}, doubled: {records_doubled}; peers wrongly told gone: {wrongly_gone}\n",
-        who(scene)
+        who(scene),
+        servers(scene)
     )
 }
