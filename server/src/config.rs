@@ -86,6 +86,8 @@ pams_shared::config! {
         [cluster]: ClusterConfig,
         /// Whom agents watch by our word.
         [roster]: RosterConfig,
+        /// Who may have a peer asked how it is right now.
+        [probe]: ProbeConfig,
         /// Bounds of what is kept in memory.
         [limits]: Limits,
         /// What /metrics shows.
@@ -132,6 +134,15 @@ pams_shared::config! {
         watchers: usize = PamsConfig::default().watchers,
         /// How long a peer that is gone is watched on, up to 1d: its buddies tell gone from cut off from this server alone.
         gone_for: Duration = PamsConfig::default().gone_watched,
+    }
+}
+
+pams_shared::config! {
+    /// Who may have a peer asked how it is right now. Whoever can open the admin socket may.
+    pub struct ProbeConfig {
+        /// Also everybody who can reach the TCP port of http, which asks nobody who they are: all of them together up to 5 times
+        /// a second, each peer once a second.
+        http: bool = PamsConfig::default().probe_http,
     }
 }
 
@@ -241,6 +252,7 @@ impl Config {
             stale_after: self.cluster.stale_after,
             orphan_gone: self.cluster.gone_after,
             entries_max: limits.entries,
+            probe_http: self.probe.http,
             ..PamsConfig::default()
         }
     }

@@ -15,6 +15,8 @@ use pams_shared::{
     terminal::Form,
 };
 
+use crate::core::probe::{WITHIN_MAX, WITHIN_MIN};
+
 const AFTER: &str = "\
 Examples:
   pams-server                        first start: makes its keys, prints how agents join, runs
@@ -24,6 +26,7 @@ Examples:
   pams-server peer alpha             all that is known of a peer
   pams-server token create --role server  print how another server joins
   pams-server members                which servers are there?
+  pams-server probe alpha            how is it right now? asked of the peer itself
 
 Values come from flags, over the environment (PAMS_SERVER_PACE_REPORT=1s), over the file (--config, or PAMS_SERVER_CONFIG), \
 over defaults; --print-config shows the outcome with an explanation of each key.
@@ -111,6 +114,19 @@ pub enum Ask {
     Peer {
         /// A peer id, or a name that only one peer has
         peer: String,
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Ask a peer how it is right now: its home asks it, and has another agent ping it
+    ///
+    /// Verdict: reachable; partly, from some and not from others; unreachable; offline, it left or was forgotten;
+    /// home_unreachable, where agents of this server are asked instead; unknown. The exit code is 0 if anybody reached it, else 1.
+    Probe {
+        /// A peer id, or a name that only one peer has
+        peer: String,
+        /// How long the answer may take, 100ms to 10s
+        #[arg(long, value_name = "TIME", default_value = "2s", value_parser = within)]
+        within: Duration,
         #[command(flatten)]
         client: Client,
     },
@@ -218,6 +234,7 @@ impl Ask {
             | Self::Drain { client }
             | Self::Peers { client, .. }
             | Self::Peer { client, .. }
+            | Self::Probe { client, .. }
             | Self::Forget { client, .. } => client,
         }
     }
@@ -264,6 +281,11 @@ fn uses(text: &str) -> Result<Uses, String> {
             _ => Err(format!("give 1 to {}, or unlimited", u32::MAX)),
         },
     }
+}
+
+fn within(text: &str) -> Result<Duration, String> {
+    let within = humantime::parse_duration(text).ok().filter(|d| (WITHIN_MIN..=WITHIN_MAX).contains(d));
+    within.ok_or_else(|| "give a time with its unit, 100ms to 10s, such as 2s".to_owned())
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {

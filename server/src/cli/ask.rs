@@ -4,6 +4,7 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
+    time::Duration,
 };
 
 use pams_shared::{
@@ -18,6 +19,9 @@ use serde_json::{Value, json};
 
 use super::{Form, args::Ask, read, show};
 use crate::{config::Config, core::view::PAGE_MAX};
+
+/// What an answer over the admin socket may take beside what it is told to take.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why something is not done.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,9 @@ pub enum Fault {
     NoAddress,
     #[error("there is no token {0:?}; `pams-server token list` shows those there are")]
     NoToken(String),
+    /// What was asked for is told; for scripts.
+    #[error("the peer was not reached: {0}")]
+    NotReached(String),
     /// What was typed cannot be done.
     #[error("{0}")]
     Usage(String),
@@ -70,7 +77,7 @@ impl Fault {
             },
             Self::Owner { .. } => exit::NO_PERMISSION,
             Self::NoAddress | Self::Usage(_) => exit::USAGE,
-            Self::Identity(_) | Self::Grant(_) | Self::NoToken(_) => 1,
+            Self::Identity(_) | Self::Grant(_) | Self::NoToken(_) | Self::NotReached(_) => 1,
             Self::Unreadable(_) => exit::INTERNAL,
             // Whoever read has read enough, as `head` does.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
@@ -114,6 +121,19 @@ impl Asking {
                 let peer = self.resolve(&peer).await?;
                 let detail = self.control.get(&target(&["api", "v1", "peers", &peer.to_string()], &[])).await?;
                 self.write(detail, out, |p: read::Detail| show::peer(&p, colour))
+            }
+            Ask::Probe { peer, within, .. } => {
+                let peer = self.resolve(&peer).await?;
+                let within_text = humantime::format_duration(within).to_string().replace(' ', "");
+                let path = target(&["api", "v1", "peers", &peer.to_string(), "probe"], &[("within", &within_text)]);
+                let control = self.control.clone().within(within + ANSWER_PATIENCE);
+                let answer: Value = control.post(&path, &json!({})).await?;
+                let verdict = answer["verdict"].as_str().unwrap_or_default().to_owned();
+                self.write(answer, out, |p: read::Probed| show::probed(&p, colour))?;
+                match verdict.as_str() {
+                    "reachable" | "partly" => Ok(()),
+                    _ => Err(Fault::NotReached(verdict.replace('_', " "))),
+                }
             }
             Ask::Members { .. } => {
                 let cluster = self.control.get("/api/v1/cluster").await?;

@@ -89,6 +89,36 @@ pub struct Member {
     pub software: String,
 }
 
+/// How a peer is right now.
+#[derive(Debug, Deserialize)]
+pub struct Probed {
+    pub peer: PeerId,
+    pub name: Option<String>,
+    pub verdict: String,
+    pub text: String,
+    pub status: Option<Status>,
+    pub liveness: Option<Liveness>,
+    pub liveness_since_ms: Option<u64>,
+    pub home: Option<ServerId>,
+    pub home_name: Option<String>,
+    pub age_ms: Option<u64>,
+    pub findings: Vec<Found>,
+    pub took_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Found {
+    pub by: String,
+    pub by_name: Option<String>,
+    pub by_role: String,
+    pub outcome: String,
+    pub reason: Option<String>,
+    pub total_ns: Option<u64>,
+    #[serde(default)]
+    pub stages_ns: BTreeMap<String, u64>,
+    pub status: Option<Status>,
+}
+
 #[derive(Debug, Deserialize)]
 pub struct Witness {
     pub watcher: PeerId,

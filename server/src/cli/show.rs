@@ -9,7 +9,7 @@ use pams_shared::{
 };
 
 use super::{
-    read::{Cluster, Detail, Draining, Forgotten, Page, Peer, Record, Scrape, Witness},
+    read::{Cluster, Detail, Draining, Forgotten, Found, Page, Peer, Probed, Record, Scrape, Witness},
     token,
 };
 
@@ -74,6 +74,61 @@ pub fn peer(detail: &Detail, colour: bool) -> String {
     text += "\n";
     text += &events(detail);
     paint(&text, colour)
+}
+
+pub fn probed(p: &Probed, colour: bool) -> String {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| NONE.to_owned());
+    let concluded = p.liveness.zip(p.liveness_since_ms).map(|(l, since)| {
+        let known = p.age_ms.map_or_else(String::new, |ms| format!(", known {} ago", age(ms)));
+        format!("{} since {}{known}", liveness(l), time(since))
+    });
+    let home = p.home.map(|home| match &p.home_name {
+        Some(name) => format!("{home} ({})", clean(name)),
+        None => home.to_string(),
+    });
+    let mut text = pairs(vec![
+        ("Peer", p.peer.to_string()),
+        ("Name", or_none(p.name.as_deref().map(clean))),
+        ("Verdict", clean(&p.verdict).replace('_', " ")),
+        ("Because", clean(&p.text)),
+        ("Status", or_none(p.status.map(|s| s.as_str().to_owned()))),
+        ("Liveness", or_none(concluded)),
+        ("Home", or_none(home)),
+        ("Took", format!("{} ms", p.took_ms)),
+    ]);
+    if !p.findings.is_empty() {
+        text += "\n";
+        text += &findings(&p.findings);
+    }
+    paint(&text, colour)
+}
+
+fn findings(list: &[Found]) -> String {
+    let header = ["Asked by", "Name", "Id", "Outcome", "Status", "Total ms", "Queued", "Network", "Hold", "Wait"];
+    let mut table = plain(&header, 5..10);
+    for f in list {
+        let stage = |name| f.stages_ns.get(name).map_or_else(|| NONE.to_owned(), |ns| ms(*ns));
+        table.add_row([
+            clean(&f.by_role),
+            f.by_name.as_deref().map_or_else(|| NONE.to_owned(), clean),
+            clean(&f.by),
+            outcome(&f.outcome, f.reason.as_deref()),
+            f.status.map_or(NONE, |s| s.as_str()).to_owned(),
+            f.total_ns.map_or_else(|| NONE.to_owned(), ms),
+            stage("queued"),
+            stage("network"),
+            stage("remote_hold"),
+            stage("local_wait"),
+        ]);
+    }
+    finish(&table)
+}
+
+fn outcome(outcome: &str, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => clean(&format!("{outcome}: {}", reason.replace('_', " "))),
+        None => clean(outcome),
+    }
 }
 
 pub fn members(cluster: &Cluster, colour: bool) -> String {
@@ -206,16 +261,12 @@ fn records(list: &[Record]) -> String {
     let header = ["Recent", "Opened", "Target", "Outcome", "Total ms", "Queued", "Network", "Hold", "Wait"];
     let mut table = plain(&header, 4..9);
     for r in &list[list.len().saturating_sub(RECENT)..] {
-        let outcome = match &r.reason {
-            Some(reason) => format!("{}: {}", r.status, reason.replace('_', " ")),
-            None => r.status.clone(),
-        };
         let stage = |name| r.stages_ns.get(name).map_or_else(|| NONE.to_owned(), |ns| ms(*ns));
         table.add_row([
             clean(&r.kind),
             time(r.opened_ms),
             clean(&r.target),
-            clean(&outcome),
+            outcome(&r.status, r.reason.as_deref()),
             r.total_ns.map_or_else(|| NONE.to_owned(), ms),
             stage("queued"),
             stage("network"),

@@ -108,6 +108,29 @@ async fn one_peer_is_shown_whole() {
 }
 
 #[tokio::test]
+async fn a_probe_tells_how_a_peer_is_and_ends_well_if_anybody_reached_it() {
+    let served = usual().await;
+    let shown = text(&served, "pams-server probe alpha --within 500ms").await;
+    for part in [
+        "Verdict   reachable",
+        "Because   it is reachable from server",
+        "Status    busy",
+        "Liveness  live since 2027-01-15T08:00:09Z, known 0.0s ago",
+        "Took      0 ms",
+        "Asked by  Name  Id                                    Outcome  Status  Total ms  Queued  Network  Hold  Wait",
+        "server    -     00000000-0000-0000-0000-000000000000  good     -              -       -        -     -     -",
+    ] {
+        assert!(shown.contains(part), "{part}\nis missing in\n{shown}");
+    }
+    let beta = json(&served, &format!("pams-server probe {}", sample::BETA)).await;
+    assert_eq!((&beta["verdict"], &beta["findings"][0]["by_role"]), (&"reachable".into(), &"server".into()));
+    let (code, told) = fault(&served, "pams-server probe gamma").await;
+    assert_eq!((code, told.as_str()), (1, "the peer was not reached: offline"));
+    let (code, told) = fault(&served, "pams-server probe alph").await;
+    assert_eq!((code, told.as_str()), (exit::USAGE, "no peer is called \"alph\"; `pams-server peers` lists all"));
+}
+
+#[tokio::test]
 async fn a_peer_that_is_gone_is_forgotten() {
     let served = usual().await;
     let (code, told) = fault(&served, &format!("pams-server forget {}", sample::ALPHA)).await;
@@ -207,6 +230,7 @@ fn mistakes_in_flags_are_told() {
         ("pams-server token create --advertise home", "expected host:port"),
         ("pams-server peers --liveness dead", "[possible values: live, overdue, gone, left]"),
         ("pams-server peers --limit 0", "0 is not in 1.."),
+        ("pams-server probe alpha --within 20s", "100ms to 10s"),
         ("pams-server forget alpha", "invalid value 'alpha'"),
     ] {
         let told = Args::try_parse_from(line.split(' ')).unwrap_err().to_string();

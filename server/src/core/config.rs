@@ -67,6 +67,8 @@ pub struct PamsConfig {
     pub orphan_gone: Duration,
     /// Peers of all servers; further ones of others are left out, and counted.
     pub entries_max: usize,
+    /// Probes may be asked for where nobody is asked who they are.
+    pub probe_http: bool,
 }
 
 impl Default for PamsConfig {
@@ -96,6 +98,7 @@ impl Default for PamsConfig {
             stale_after: Duration::from_secs(3),
             orphan_gone: Duration::from_secs(60),
             entries_max: 2_000_000,
+            probe_http: false,
         }
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Row {
     pub takes: usize,
     /// Its agent takes the list of servers, and goes elsewhere when it is told to.
     pub moves: bool,
+    /// Its agent answers checks.
+    pub checks: bool,
     pub session: Option<SessionId>,
     pub session_since: Moment,
     /// The last batch of the epoch that was applied.
@@ -74,6 +76,7 @@ impl Row {
             heard: now,
             takes: 0,
             moves: false,
+            checks: false,
             session: None,
             session_since: now,
             applied: 0,

@@ -3,14 +3,18 @@
 use std::{net::SocketAddr, time::Duration};
 
 use pams_shared::{
-    frame::{Entry, Hello, Move, Notify, NotifyAck, Rejected, Report, ReportAck, Roster, Server, SubscribeAck, Terms},
-    id::PeerId,
+    frame::{
+        Check, Checked, Entry, Hello, Move, Notify, NotifyAck, Rejected, Report, ReportAck, Roster, Server,
+        SubscribeAck, Terms,
+    },
+    id::{Correlator, PeerId},
     record::{Kind, Reason, Record},
 };
 
 use super::{
     Event, Notice, PamsConfig,
     cluster::io::{SiblingInput, SiblingOutput},
+    probe::{Caller, ProbeAnswer, ProbeId, ProbeRefused},
 };
 
 /// One connection of an agent; a number that the shell uses once.
@@ -56,6 +60,11 @@ pub enum Input {
         session: SessionId,
         ack: NotifyAck,
     },
+    /// The agent has found out what it was asked to, or says that it is there.
+    Checked {
+        session: SessionId,
+        checked: Box<Checked>,
+    },
     Goodbye {
         session: SessionId,
     },
@@ -68,6 +77,13 @@ pub enum Input {
     Forget {
         peer: PeerId,
         force: bool,
+    },
+    /// How is this peer right now? Answered by [`Output::Probed`], in `within` ([`super::probe::WITHIN_MAX`] at the longest) at the latest.
+    Probe {
+        probe: ProbeId,
+        peer: PeerId,
+        within: Duration,
+        caller: Caller,
     },
     /// Between us and another server.
     Sibling(SiblingInput),
@@ -135,6 +151,14 @@ pub enum Output {
         peer: PeerId,
         answer: Forgot,
     },
+    /// The answer to a probe, or why there is none.
+    Probed {
+        probe: ProbeId,
+        /// Of the transaction that it is.
+        correlator: Correlator,
+        took: Duration,
+        answer: Result<Box<ProbeAnswer>, ProbeRefused>,
+    },
     /// All agents have gone to other servers, but for those left behind.
     Evacuated {
         left: usize,
@@ -166,6 +190,8 @@ pub enum Push {
     Servers(Vec<Server>),
     /// Go elsewhere.
     Move(Move),
+    /// Ping a peer once; or say that you are there. Only to an agent that said it does. Of no use once its time is over.
+    Check(Check),
 }
 
 /// What came of the wish to forget a peer.
@@ -194,4 +220,6 @@ pub enum Due {
     Notify,
     /// Something between the servers.
     Sibling,
+    /// A probe is to be answered, or somebody else asked.
+    Probe,
 }

@@ -23,6 +23,7 @@ mod forgotten;
 mod io;
 mod known;
 mod notice;
+pub mod probe;
 mod query;
 mod roster;
 mod scrape;
@@ -43,7 +44,7 @@ use std::{
 use pams_shared::{frame::close, id::PeerId, moment::Moment, presence::Publisher, record::Reason, status::Liveness};
 
 use self::{
-    books::Totals, cluster::Cluster, directory::Directory, forgotten::Forgotten, roster::Rosters,
+    books::Totals, cluster::Cluster, directory::Directory, forgotten::Forgotten, probe::Probes, roster::Rosters,
     subscriptions::LastWord, witness::Witnesses,
 };
 pub use self::{
@@ -88,6 +89,7 @@ pub struct Pams {
     last_words: BTreeMap<PeerId, LastWord>,
     totals: Totals,
     cluster: Cluster,
+    probes: Probes,
     events: VecDeque<Event>,
     outputs: VecDeque<Output>,
     records: u64,
@@ -103,7 +105,11 @@ impl Pams {
 
     /// One of several servers, or of one that may become several. `config` should have passed [`PamsConfig::check`].
     pub fn among(myself: Myself, config: PamsConfig, now: Moment) -> Self {
+        // Not the sequence that membership draws from.
+        let mut seed = myself.seed;
+        seed[0] ^= 1;
         Self {
+            probes: Probes::new(seed),
             cluster: Cluster::new(myself, &config, now),
             totals: Totals::new(config.kinds_max),
             rosters: Rosters::new(config.watchers),
@@ -142,6 +148,8 @@ impl Pams {
             Input::Subscribe { session, peer } => self.subscribe(now, session, peer),
             Input::Unsubscribe { session, peer } => self.unsubscribe(now, session, peer),
             Input::NotifyAck { session, ack } => self.notify_acked(now, session, ack),
+            Input::Checked { session, checked } => self.checked(now, session, *checked),
+            Input::Probe { probe, peer, within, caller } => self.probe(now, probe, peer, within, caller),
             Input::Goodbye { session } => self.goodbye(now, session),
             Input::Closed { session } => self.closed(now, session),
             Input::Forget { peer, force } => self.forget(now, peer, force),
@@ -156,6 +164,7 @@ impl Pams {
             Input::Tick => {}
         }
         self.look(now);
+        self.end_probes(now);
         self.tick_siblings(now);
         self.take_news(now);
         self.work_rosters(now);
@@ -181,7 +190,8 @@ impl Pams {
         let roster = self.roster_due().map(|(at, _)| (at, Due::Roster));
         let notify = self.publisher.deadline().map(|at| (at, Due::Notify));
         let sibling = self.cluster.deadline().map(|at| (at, Due::Sibling));
-        [look, departure, roster, notify, sibling].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let probe = self.probes.deadline().map(|at| (at, Due::Probe));
+        [look, departure, roster, notify, sibling, probe].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Judges the rows that are due, and forgets those kept long enough.
@@ -232,6 +242,7 @@ impl Pams {
     fn stalled(&mut self, now: Moment, late: Duration) {
         self.awake = self.awake.max(now);
         self.cluster.stalled(now, late);
+        self.probes.stalled(late);
         self.publisher.doubt(now);
         self.notice(Notice::Stalled { late });
     }

@@ -55,6 +55,8 @@ pub enum Notice {
     SubscriberLost { peer: PeerId },
     /// A bound of subscriptions is reached, or the agent asked for itself.
     SubscriptionRefused { peer: PeerId },
+    /// An answer to a check that is over, or that never was; ignored.
+    LateChecked { peer: PeerId },
     /// We did not run for so long that the peers' silence says nothing: their time begins anew.
     Stalled { late: Duration },
     /// Another server is alive, suspected, down, or has left.
@@ -91,6 +93,7 @@ impl Notice {
             Notice::ForgottenForGood { .. } => "forgotten_for_good",
             Notice::SubscriberLost { .. } => "subscriber_lost",
             Notice::SubscriptionRefused { .. } => "subscription_refused",
+            Notice::LateChecked { .. } => "late_checked",
             Notice::Stalled { .. } => "stalled",
             Notice::Server { state: State::Alive, .. } => "server_alive",
             Notice::Server { state: State::Suspect, .. } => "server_suspect",
@@ -137,6 +140,7 @@ impl Notice {
         "forgotten_for_good",
         "subscriber_lost",
         "subscription_refused",
+        "late_checked",
         "stalled",
         "server_alive",
         "server_suspect",

@@ -44,7 +44,8 @@ impl Pams {
             self.notice(Notice::ClockOff { peer, offset_ms });
         }
         let takes = takes(&hello);
-        let moves = hello.capabilities & capability::SERVERS != 0;
+        let can = |capability: u64| hello.capabilities & capability != 0;
+        let (moves, checks) = (can(capability::SERVERS), can(capability::CHECKS));
         let known = |row: &Row| (row.profile.name.clone(), row.profile.addresses.clone(), row.observed);
         let before = self.directory.row(peer).map(known);
         if self.directory.row(peer).is_some() {
@@ -57,7 +58,7 @@ impl Pams {
         row.session_since = now;
         row.same_host = same_host;
         row.clock_offset_ms = offset_ms;
-        (row.takes, row.moves) = (takes, moves);
+        (row.takes, row.moves, row.checks) = (takes, moves, checks);
         let renamed = before.is_some_and(|before| before != known(row));
         row.reported = false;
         let applied_batch = row.acked;

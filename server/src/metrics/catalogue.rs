@@ -107,6 +107,15 @@ pams_shared::catalogue! {
         "Digests of what another server shares that differed for too long, so that it was asked anew: should stay 0.");
     LOT_BYTES = Metric { unit: "bytes", ..gauge("pams_server_share_lot_bytes", "Bytes of all entries as they travel, kept in memory.") };
 
+    // Probes: how is this peer right now?
+    PROBES = held(by(&["verdict", "by"], "6 verdicts x 3 callers", counter("pams_server_probes_total",
+        "Probes that were answered: reachable, partly (from some, not from others), unreachable, offline, home_unreachable, unknown; by \
+         who asked: operator on the admin socket, http on the TCP port, server for one that another server was asked for.")));
+    PROBE = held(histogram("pams_server_probe_seconds", "Time from the question to the answer of a probe."));
+    PROBES_REFUSED = held(by(&["reason"], "5", counter("pams_server_probes_refused_total",
+        "Probes that were refused: forbidden because probe.http is off, caller or target asked too often, full when too many were under \
+         way, not_home when another server asked for a peer of a third one.")));
+
     // Joining, and connections.
     JOINS = held(by(&["result"], "issued and 11 refusals", counter("pams_server_joins_total",
         "Requests for a first certificate: issued, or why not.")));

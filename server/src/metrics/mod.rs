@@ -28,12 +28,16 @@ use pams_shared::{
 
 pub use catalogue::CATALOGUE;
 use catalogue::{
-    EVENTS, GOSSIP, HANDSHAKES, JOINS, NOTICES, NOTIFY, PANICS, REASONS, REJECTED, RENEWALS, REPLICATION, STAGE, TOLD,
-    TOTAL,
+    EVENTS, GOSSIP, HANDSHAKES, JOINS, NOTICES, NOTIFY, PANICS, PROBE, PROBES, PROBES_REFUSED, REASONS, REJECTED,
+    RENEWALS, REPLICATION, STAGE, TOLD, TOTAL,
 };
 pub use snapshot::Snapshot;
 
-use crate::core::{Event, Notice, OTHER, What, cluster::membership};
+use crate::core::{
+    Event, Notice, OTHER, What,
+    cluster::membership,
+    probe::{Caller, ProbeVerdict, Refused},
+};
 
 /// Labels of rejected frames beside [`FrameError::LABELS`]: cut off by the end of its stream, well formed but out of place,
 /// not there in time, a Hello that was refused, and whatever a newer part of the program calls it.
@@ -113,6 +117,9 @@ struct Held {
     handshakes: Counters,
     rejected: Counters,
     panics: Counter,
+    probes: Vec<(ProbeVerdict, Counters)>,
+    probes_refused: Counters,
+    probe: Histogram,
     notify: Histogram,
     replication: Histogram,
     told_least: Histogram,
@@ -215,6 +222,16 @@ impl Metrics {
         self.held.replication.record(took);
     }
 
+    /// A probe was answered, for one of [`Caller::LABELS`].
+    pub fn probed(&self, verdict: ProbeVerdict, by: &str, took: Duration) {
+        self.held.probes.iter().filter(|(v, _)| *v == verdict).for_each(|(_, counters)| counters.count(by, 1));
+        self.held.probe.record(took);
+    }
+
+    pub fn probe_refused(&self, why: Refused) {
+        self.held.probes_refused.count(why.as_str(), 1);
+    }
+
     /// A task ended by a bug.
     pub fn panicked(&self) {
         self.held.panics.increment(1);
@@ -271,6 +288,10 @@ impl Held {
         let results = |refusals: &[(Refusal, &'static str)]| {
             [ISSUED].into_iter().chain(refusals.iter().map(|(_, label)| *label)).collect::<Vec<_>>()
         };
+        let by_caller = |verdict: ProbeVerdict| {
+            let by = |by| (by, counter(recorder, &PROBES, &[verdict.as_str(), by]));
+            Counters(Caller::LABELS.map(by).into())
+        };
         Self {
             notices: counters(&NOTICES, Notice::LABELS),
             gossip: counters(&GOSSIP, membership::Notice::LABELS),
@@ -280,6 +301,9 @@ impl Held {
             handshakes: counters(&HANDSHAKES, &Handshake::ALL.map(|(_, label)| label)),
             rejected: counters(&REJECTED, &[&FrameError::LABELS[..], &REJECTED_ELSE].concat()),
             panics: counter(recorder, &PANICS, &[]),
+            probes: ProbeVerdict::ALL.map(|verdict| (verdict, by_caller(verdict))).into(),
+            probes_refused: counters(&PROBES_REFUSED, &Refused::ALL.map(Refused::as_str)),
+            probe: histogram(recorder, &PROBE, &[]),
             notify: histogram(recorder, &NOTIFY, &[]),
             replication: histogram(recorder, &REPLICATION, &[]),
             told_least: histogram(recorder, &TOLD, &["least"]),

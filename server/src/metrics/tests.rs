@@ -113,6 +113,10 @@ fn what_happens_is_counted_under_known_labels() {
     metrics.renewed(Ok(()));
     REFUSALS.iter().for_each(|(refusal, _)| metrics.joined(Err(*refusal)));
     REFUSALS[RENEWAL_REFUSALS..].iter().for_each(|(refusal, _)| metrics.renewed(Err(*refusal)));
+    for (verdict, by) in ProbeVerdict::ALL.into_iter().flat_map(|v| Caller::LABELS.map(|by| (v, by))) {
+        metrics.probed(verdict, by, Duration::from_millis(20));
+    }
+    Refused::ALL.iter().for_each(|why| metrics.probe_refused(*why));
     metrics.panicked();
     metrics.upkeep();
 
@@ -121,7 +125,8 @@ fn what_happens_is_counted_under_known_labels() {
     assert_eq!(of("events_total", &[("event", "forgotten")]), Some(1.0));
     assert_eq!(of("events_total", &[("event", "came")]), Some(0.0), "known labels start at 0");
     assert_eq!(of("notices_total", &[("notice", "stale_session")]), Some(1.0));
-    for (family, n) in [("handshakes", 5.0), ("joins", 12.0), ("renewals", 7.0)] {
+    let families = [("handshakes", 5.0), ("joins", 12.0), ("renewals", 7.0), ("probes", 18.0), ("probes_refused", 5.0)];
+    for (family, n) in families {
         let name = format!("pams_server_{family}_total");
         assert_eq!(scraped.sum(&name, &[]), Some(n), "{family}");
         assert!(scraped.samples.iter().filter(|s| s.name == name).all(|s| s.value == 1.0), "{family}");
@@ -129,6 +134,7 @@ fn what_happens_is_counted_under_known_labels() {
     assert_eq!(scraped.sum("pams_server_frames_rejected_total", &[]), Some(10.0));
     assert_eq!(of("frames_rejected_total", &[("reason", "other")]), Some(2.0));
     assert_eq!(of("task_panics_total", &[]), Some(1.0));
+    assert_eq!(of("probe_seconds_count", &[]), Some(18.0));
 
     let ping = ("kind", "presence.ping");
     assert_eq!(of("transaction_seconds_count", &[ping]), Some(1.0), "only good ones have a time");

@@ -14,8 +14,8 @@ use std::{
 use pams_shared::{
     clock::Clock,
     frame::{
-        Entry, Frame, Hello, HelloAck, NotifyAck, Rejected, Rejection, Report, Role, SubscribeAck, Terms, capability,
-        close,
+        Checked, Entry, Frame, Hello, HelloAck, NotifyAck, Probe, ProbeAck, Rejected, Rejection, Report, Role,
+        SubscribeAck, Terms, capability, close,
     },
     id::PeerId,
     identity::Subject,
@@ -87,6 +87,10 @@ pub enum Event {
     Heard {
         session: SessionId,
     },
+    Checked {
+        session: SessionId,
+        checked: Box<Checked>,
+    },
     Goodbye {
         session: SessionId,
     },
@@ -106,6 +110,12 @@ pub enum Event {
         input: SiblingInput,
         stream: FollowerId,
         feed: Feed,
+    },
+    /// Another server wants to know how a peer is.
+    Probe {
+        link: LinkId,
+        what: Probe,
+        answer: oneshot::Sender<ProbeAck>,
     },
     /// A program that measures has made these.
     #[cfg(feature = "feed")]
@@ -314,12 +324,15 @@ async fn pushes(door: &Door, connection: &Connection, session: SessionId, outbox
     }
 }
 
-/// Reads what comes back on the push stream: that the agent has told its side.
+/// Reads what comes back on the push stream: that the agent has told its side, or what it has found out.
 async fn answers(door: &Door, session: SessionId, mut receive: RecvStream) -> End {
     loop {
         let step = match quic::read_frame(&mut receive).await {
             Ok(Some(Frame::NotifyAck(ack))) => tell(door, Event::NotifyAck { session, ack }).await,
-            Ok(Some(_)) => Err(door.misplaced("only NotifyAck answers what is pushed")),
+            Ok(Some(Frame::Checked(checked))) => {
+                tell(door, Event::Checked { session, checked: Box::new(checked) }).await
+            }
+            Ok(Some(_)) => Err(door.misplaced("only NotifyAck and Checked answer what is pushed")),
             Ok(None) => return pending().await,
             Err(error) => match door.unread(&error) {
                 Unread::Skipped => tell(door, Event::Heard { session }).await,

@@ -4,14 +4,17 @@
 //! The loop owns the engine, so a question is a closure that it runs between two inputs. It must be short and copy plain
 //! data; whatever takes long (writing JSON, waiting for a client) happens where the answer arrives.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use pams_shared::{id::PeerId, identity::IdentityError, moment::Moment};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     config::Config,
-    core::{Forgot, Pams},
+    core::{
+        Forgot, Pams,
+        probe::{Caller, ProbeAnswer, ProbeRefused},
+    },
 };
 
 /// Requests that may wait for the loop; beyond, callers wait in turn.
@@ -25,6 +28,9 @@ pub struct Handle(mpsc::Sender<Request>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server has ended")]
 pub struct Ended;
+
+/// How a peer is, or why it was not asked.
+pub type Probed = Result<Box<ProbeAnswer>, ProbeRefused>;
 
 /// What came of the wish to forget a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,8 @@ pub(crate) enum Request {
     /// [`Input::Forget`](crate::core::Input::Forget), and the id banned in the authority unless the peer is
     /// [`Forgot::StillHere`]. An error is that of the banning; a peer that is here then stays.
     Forget { peer: PeerId, force: bool, answer: oneshot::Sender<Result<Forgotten, IdentityError>> },
+    /// [`Input::Probe`](crate::core::Input::Probe).
+    Probe { peer: PeerId, within: Duration, caller: Caller, answer: oneshot::Sender<Probed> },
     /// Send all agents to other servers, then end.
     Drain { answer: oneshot::Sender<()> },
     /// Go on with another configuration.
@@ -53,6 +61,7 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Request::Look(_) => f.write_str("Look"),
+            Request::Probe { peer, .. } => f.debug_struct("Probe").field("peer", peer).finish_non_exhaustive(),
             Request::Drain { .. } => f.write_str("Drain"),
             Request::Reconfigure { .. } => f.write_str("Reconfigure"),
             Request::Forget { peer, .. } => f.debug_struct("Forget").field("peer", peer).finish_non_exhaustive(),
@@ -89,6 +98,11 @@ impl Handle {
     /// Goes on with another configuration, as far as a running server can: it does not listen elsewhere, nor move its data.
     pub async fn reconfigure(&self, config: Config) -> Result<(), Ended> {
         self.ask(|answer| Request::Reconfigure { config: Box::new(config), answer }).await
+    }
+
+    /// How a peer is right now; the answer comes in `within`, 10 s at the longest.
+    pub async fn probe(&self, peer: PeerId, within: Duration, caller: Caller) -> Result<Probed, Ended> {
+        self.ask(|answer| Request::Probe { peer, within, caller, answer }).await
     }
 
     /// Begins to send all agents to other servers; when they have gone the server ends.

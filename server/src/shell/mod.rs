@@ -13,6 +13,7 @@ pub mod http;
 mod join;
 mod newcomers;
 mod outbox;
+mod probes;
 pub mod reload;
 mod siblings;
 mod start;
@@ -51,6 +52,7 @@ use self::{
     enrol::Registrar,
     handle::{Forgotten, Request},
     outbox::Outbox,
+    probes::Probes,
     siblings::{Siblings, book::Book},
     told::Told,
 };
@@ -97,6 +99,7 @@ struct Shell {
     unbanning: JoinSet<()>,
     siblings: Siblings,
     book: Book,
+    probes: Probes,
     supervisor: Arc<Supervisor>,
     pulse: Pulse,
     #[cfg(feature = "feed")]
@@ -138,6 +141,7 @@ impl Shell {
             core,
             siblings,
             book,
+            probes: Probes::default(),
             endpoint,
             registrar,
             metrics,
@@ -240,6 +244,7 @@ impl Shell {
             Event::Unsubscribe { session, peer } => (Input::Unsubscribe { session, peer }, None),
             Event::NotifyAck { session, ack } => (Input::NotifyAck { session, ack }, None),
             Event::Heard { session } => (Input::Heard { session }, None),
+            Event::Checked { session, checked } => (Input::Checked { session, checked }, None),
             Event::Goodbye { session } => (Input::Goodbye { session }, None),
             Event::Opened { session, peer, hello, observed, same_host, connection, outbox, answer } => {
                 self.connections.insert(session, Line { connection, outbox });
@@ -262,6 +267,7 @@ impl Shell {
                 self.siblings.followed(stream, feed);
                 (Input::Sibling(input), None)
             }
+            Event::Probe { link, what, answer } => (self.probes.server(link, what, answer), None),
             #[cfg(feature = "feed")]
             Event::Fed { inputs, answer } => {
                 inputs.into_iter().for_each(|input| self.handle(input));
@@ -286,6 +292,10 @@ impl Shell {
             Request::Drain { answer } => {
                 self.handle(Input::Evacuate);
                 let _ = answer.send(());
+            }
+            Request::Probe { peer, within, caller, answer } => {
+                let input = self.probes.people(peer, within, caller, answer);
+                self.handle(input);
             }
             Request::Look(look) => look(&self.core, Clock.now()),
             Request::Reconfigure { config, answer } => {
@@ -375,6 +385,9 @@ impl Shell {
                     if let Some(Asker::Subscribe(answer)) = self.asker.take() {
                         let _ = answer.send(ack);
                     }
+                }
+                Output::Probed { probe, correlator, took, answer } => {
+                    self.probes.answered(&self.metrics, probe, correlator, took, answer);
                 }
                 Output::Evacuated { left } => {
                     tracing::info!(left, "all agents have gone to other servers, but for those left");

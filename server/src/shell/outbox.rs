@@ -3,7 +3,8 @@
 //!
 //! What waits is bounded by what it says, and that is different for each kind: of rosters only the newest counts, so at most
 //! one waits. Of one peer's presence there is one notify until it is acknowledged, and one written again takes its place, so
-//! there are no more than the agent has subscriptions.
+//! there are no more than the agent has subscriptions. Of checks the core has fewer under way than there is room for: an older
+//! one that has to go is one that nobody waits for any more.
 
 use std::{
     collections::VecDeque,
@@ -17,6 +18,9 @@ use pams_shared::frame::{self, Frame, ReportAck};
 use tokio::sync::Notify;
 
 use crate::core::Push;
+
+/// Checks that wait to be written.
+const CHECKS_MAX: usize = 32;
 
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -39,6 +43,8 @@ struct Waiting {
     roster: Option<Frame>,
     servers: Option<Frame>,
     to: Option<Frame>,
+    /// The oldest first.
+    checks: VecDeque<frame::Check>,
     /// The oldest first, one of each peer.
     notifies: VecDeque<frame::Notify>,
 }
@@ -50,6 +56,13 @@ impl Outbox {
             Push::Servers(servers) => self.waiting().servers = Some(Frame::Servers(servers)),
             Push::Move(to) => self.waiting().to = Some(Frame::Move(to)),
             Push::Roster(roster) => self.waiting().roster = Some(Frame::Roster(roster)),
+            Push::Check(check) => {
+                let waiting = &mut self.waiting().checks;
+                if waiting.len() >= CHECKS_MAX {
+                    waiting.pop_front();
+                }
+                waiting.push_back(check);
+            }
             Push::Notify(notify) => {
                 let waiting = &mut self.waiting().notifies;
                 match waiting.iter_mut().find(|n| n.news.peer == notify.news.peer) {
@@ -104,6 +117,10 @@ impl Outbox {
 
     fn take(&self) -> Option<Frame> {
         let mut waiting = self.waiting();
+        // Somebody waits for the answer to a check.
+        if let Some(check) = waiting.checks.pop_front() {
+            return Some(Frame::Check(check));
+        }
         let first = waiting.to.take().or_else(|| waiting.servers.take()).or_else(|| waiting.roster.take());
         first.or_else(|| waiting.notifies.pop_front().map(Frame::Notify))
     }
@@ -117,7 +134,7 @@ impl Outbox {
 mod tests {
     use pams_shared::{
         frame::{Roster, Rostered},
-        id::PeerId,
+        id::{Correlator, PeerId},
     };
 
     use super::*;
@@ -141,6 +158,21 @@ mod tests {
         }
         let taken: Vec<_> = std::iter::from_fn(|| outbox.take()).collect();
         assert_eq!(taken, [Frame::Notify(notify(1, 2)), Frame::Notify(notify(2, 1))]);
+    }
+
+    #[test]
+    fn checks_come_first_and_the_oldest_of_too_many_goes() {
+        let outbox = Outbox::default();
+        let check = |n: u8| {
+            let (correlator, peer) = (Correlator::of_uuid([n; 16]), PeerId::from_bytes([n; 16]));
+            frame::Check { correlator, peer, within_ms: 1 }
+        };
+        outbox.put(Push::Roster(roster(1)));
+        (0..=CHECKS_MAX as u8).for_each(|n| outbox.put(Push::Check(check(n))));
+        for n in 1..=CHECKS_MAX as u8 {
+            assert_eq!(outbox.take(), Some(Frame::Check(check(n))));
+        }
+        assert_eq!(outbox.take(), Some(Frame::Roster(roster(1))));
     }
 
     fn roster(n: u8) -> Roster {

@@ -73,6 +73,7 @@ fn log(notice: &Notice, again: bool) {
             info!(%peer, "subscriber lost: it did not acknowledge, or come back, in time");
         }
         Notice::SubscriptionRefused { peer } => debug!(%peer, "subscription refused"),
+        Notice::LateChecked { peer } => debug!(%peer, "what it found out came too late, or was not asked"),
         Notice::Server { server, name, state: State::Alive } => info!(%server, name, "another server is here"),
         Notice::Server { server, name, state: State::Suspect } => {
             info!(%server, name, "another server does not answer; others are asked");
@@ -86,7 +87,7 @@ fn log(notice: &Notice, again: bool) {
             warn!(%server, error, "what another server shared cannot be; it is asked anew");
         }
         Notice::SiblingsFull { server } => {
-            warn!(%server, "another server was turned away: no room, or no way to follow")
+            warn!(%server, "another server was turned away: no room, or no way to follow");
         }
         Notice::Stalled { late } => warn!(?late, "the server did not run for a while; silence before now says nothing"),
     }

@@ -6,6 +6,7 @@
 mod harness;
 mod joining;
 mod limits;
+mod probes;
 mod pushes;
 mod servers;
 mod service;

@@ -13,6 +13,7 @@ mod ledger;
 mod pams;
 mod partition;
 mod peer;
+mod probes;
 mod restart;
 mod roster;
 mod servers;

@@ -45,6 +45,15 @@ pub struct Pams {
 /// A process that does not run; it goes on when this is dropped.
 pub struct Stopped(Pid);
 
+impl Stopped {
+    /// This process, of a child that was not waited for.
+    pub fn of(child: &Child) -> Self {
+        let process = Pid::from_raw(child.id().expect("a process that was not waited for").cast_signed());
+        kill(process, Signal::SIGSTOP).unwrap();
+        Self(process)
+    }
+}
+
 impl Drop for Stopped {
     fn drop(&mut self) {
         // It may be killed already.
@@ -106,9 +115,7 @@ impl Pams {
 
     /// The server does not run until this is dropped.
     pub fn stopped(&self) -> Stopped {
-        let process = Pid::from_raw(self.child.id().expect("a server that was not waited for").cast_signed());
-        kill(process, Signal::SIGSTOP).unwrap();
-        Stopped(process)
+        Stopped::of(&self.child)
     }
 
     /// Waits until the process has ended by itself.
@@ -138,6 +145,12 @@ impl Pams {
         let output = self.output(words).await;
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// How a peer is right now, asked of this server.
+    pub async fn probe(&self, peer: PeerId, within: &str) -> Value {
+        let output = self.output(&["probe", &peer.to_string(), "--within", within, "-o", "json"]).await;
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
     }
 
     /// Why a command beside the server is not done.

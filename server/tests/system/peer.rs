@@ -32,6 +32,7 @@ use tokio::{
 use crate::{
     harness::{LOOPBACK, eventually, free_port},
     http::scrape,
+    pams::Stopped,
 };
 
 /// Records that a test may make.
@@ -217,6 +218,11 @@ impl Process {
     /// As `kill -9`; returns once the process is no more.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// The agent does not run until this is dropped.
+    pub fn stopped(&self) -> Stopped {
+        Stopped::of(&self.child)
     }
 
     pub async fn status(&self) -> Value {

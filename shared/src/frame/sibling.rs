@@ -124,6 +124,11 @@ impl Packed {
         wire::decode_lot(&self.0).unwrap_or_default()
     }
 
+    /// The profile's bytes, to tell whether two lots have the same; empty: it has none.
+    pub fn profile_bytes(&self) -> &[u8] {
+        wire::lot_profile(&self.0).unwrap_or_default()
+    }
+
     /// As in [`Packed::lot`], for a fraction of the work.
     pub fn liveness(&self) -> Liveness {
         wire::lot_liveness(&self.0).unwrap_or(Lot::default().liveness)

@@ -70,7 +70,8 @@ async fn receiver(dir: &Path) -> anyhow::Result<Receiver> {
             stream.write_all(&bytes).await?;
         }
         stream.finish()?;
-        stream.stopped().await?;
+        // It ends when it has read all, and with it the connection.
+        let _ = stream.stopped().await;
         Ok(())
     });
     Ok(Receiver { child, lines, feed, writer })

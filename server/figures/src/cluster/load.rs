@@ -26,7 +26,7 @@ use uuid::Uuid;
 const FILL: usize = 256;
 /// Between two batches of changes.
 const STEP: Duration = Duration::from_millis(1);
-/// Members of an overlay: each peer is in two.
+/// Members of an overlay: each peer is in two, and they have no parent in common, as the notes on rosters advise.
 const OVERLAY: usize = 1_000;
 /// Before the digits of a note that says when.
 pub const MARK: &[u8] = b"@@@@";
@@ -64,7 +64,7 @@ impl Peers {
             name: format!("peer-{n:07}"),
             addresses: vec![at(10), at(11)],
             software: "pams-agent/0.1.0".into(),
-            overlays: vec![format!("games/{}", n / OVERLAY), format!("files/{}", n / OVERLAY)],
+            overlays: vec![format!("games{}", n / OVERLAY), format!("files{}", n / OVERLAY)],
             ..Profile::default()
         };
         let hello = Hello {

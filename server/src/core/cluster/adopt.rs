@@ -1,6 +1,9 @@
 //! A row and what is shared of it: what a home tells its siblings, and what the next home begins with.
 
-use std::net::SocketAddr;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+};
 
 use pams_shared::{
     frame::{Account, Entry, Lot, News, Packed},
@@ -35,6 +38,16 @@ impl Cluster {
     pub fn foreign(&self, now: Moment, peer: PeerId) -> Option<Foreign> {
         let entry = self.share.entry(peer)?;
         if self.is_ours(&entry) { None } else { self.read(now, &entry) }
+    }
+
+    /// A digest of that part of an entry which says where its peer stands (profile, liveness), if its home is another server;
+    /// never 0. While it is the same, so is that.
+    pub fn outline(&self, peer: PeerId) -> Option<u64> {
+        let entry = self.share.entry(peer).filter(|entry| !self.is_ours(entry))?;
+        let lot = entry.lot?;
+        let mut digest = DefaultHasher::new();
+        (lot.profile_bytes(), lot.liveness()).hash(&mut digest);
+        Some(digest.finish().max(1))
     }
 
     /// Entries of peers whose home is another server, tombstones too, in order of their ids.

@@ -1,7 +1,7 @@
 //! Whom to call and when, so that each server has a connection with each other, and a server that is alone finds the others.
 //!
 //! Of two servers the one with the smaller id calls first, the other when that has not come about after a while. Failed calls
-//! are tried again with pauses that grow, for ever: this is what heals a cut. Seeds are called while nobody else is known, and
+//! are tried again, soon at first and then with pauses that grow, for ever: this is what heals a cut. Seeds are called while nobody else is known, and
 //! now and then, so that two halves that know nothing of each other meet.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -15,6 +15,14 @@ const COURTESY: Duration = Duration::from_millis(700);
 /// First and last pause after a call that failed.
 const PAUSE_FIRST: Duration = Duration::from_millis(300);
 const PAUSE_LAST: Duration = Duration::from_secs(3);
+/// A server that is lost is called again so soon for so many times, some minutes: so long most cuts last, and all are to be
+/// equal again within a second of its end.
+const SOON: u32 = 200;
+/// How long a call to a server may take: the packets that open it are sent again after 0.3 and 0.9 s, and what is sent later than
+/// that is better sent by a new call. One call of some is given the time that a way of seconds needs.
+const PATIENCE: Duration = Duration::from_millis(1_200);
+const PATIENCE_FAR: Duration = Duration::from_secs(5);
+const FAR_EACH: u32 = 8;
 /// Between calls to seeds while others are known.
 const SEED_PAUSE: Duration = Duration::from_secs(30);
 /// How long a call may take; the shell gives up before.
@@ -67,7 +75,8 @@ impl Calls {
         call.at = now
             + match target {
                 Target::Seed(_) if !alone => SEED_PAUSE,
-                _ => pause(call.tries),
+                Target::Server(_) => pause(call.tries.saturating_sub(SOON)),
+                Target::Seed(_) => pause(call.tries),
             };
     }
 
@@ -79,6 +88,15 @@ impl Calls {
         call.under_way = true;
         call.at = now + CALL_MAX;
         Some(*target)
+    }
+
+    /// How long the call that is under way may take.
+    pub fn patience(&self, target: Target) -> Duration {
+        let tries = self.0.get(&target).map_or(0, |call| call.tries);
+        match target {
+            Target::Server(_) if !tries.is_multiple_of(FAR_EACH) => PATIENCE,
+            _ => PATIENCE_FAR,
+        }
     }
 
     /// When the next of those for which `wanted` holds is due.
@@ -115,6 +133,15 @@ mod tests {
         assert_eq!(great.deadline(all), Some(at(700)));
         let mut now = at(0);
         let mut pauses = Vec::new();
+        assert_eq!(small.patience(Target::Server(id(2))), PATIENCE_FAR);
+        for tries in 1..=SOON {
+            small.ended(now, Target::Server(id(2)), None, true);
+            let next = small.deadline(all).unwrap();
+            assert_eq!(next.since(now), PAUSE_FIRST);
+            now = next;
+            assert!(small.next(now, all).is_some());
+            assert_eq!(small.patience(Target::Server(id(2))) == PATIENCE_FAR, tries % FAR_EACH == 0);
+        }
         for _ in 0..6 {
             small.ended(now, Target::Server(id(2)), None, true);
             let next = small.deadline(all).unwrap();

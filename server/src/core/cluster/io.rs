@@ -1,11 +1,13 @@
 //! What happens between this server and its siblings, and what the engine asks for because of it.
 
+use std::time::Duration;
+
 use pams_shared::{
-    frame::{Deltas, Follow, Held, Member},
+    frame::{Deltas, Follow, Held, Member, Probe, ProbeAck},
     id::{PeerId, ServerId},
 };
 
-use super::super::share::FollowerId;
+use super::super::{probe::ProbeId, share::FollowerId};
 
 /// One connection with a sibling; a number that the shell uses once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +49,8 @@ pub enum SiblingInput {
     Held { stream: FollowerId, held: Held },
     /// The stream has ended.
     Unfollowed { stream: FollowerId },
+    /// The answer to [`SiblingOutput::Probe`]; `None`: there was none in time, or the connection is lost.
+    Probed { probe: ProbeId, ack: Option<ProbeAck> },
     /// We leave for good: the others are to know.
     Leave,
 }
@@ -54,8 +58,8 @@ pub enum SiblingInput {
 /// What the shell is to do.
 #[derive(Debug)]
 pub enum SiblingOutput {
-    /// Call, at whichever of these addresses (`host:port`) answers; end with [`SiblingInput::Called`].
-    Call { target: Target, addresses: Vec<String> },
+    /// Call, at whichever of these addresses (`host:port`) answers, for so long; end with [`SiblingInput::Called`].
+    Call { target: Target, addresses: Vec<String>, patience: Duration },
     /// Close the connection with this code. The core has no such link any more.
     Unlink { link: LinkId, code: u32 },
     /// Send as a datagram.
@@ -68,6 +72,8 @@ pub enum SiblingOutput {
     Held { follow: FollowId, held: Held },
     /// Write on a sibling's stream; none comes before this one was [`SiblingInput::Written`].
     Deltas { stream: FollowerId, deltas: Box<Deltas> },
+    /// Ask on a stream of its own; end with [`SiblingInput::Probed`], in twice `within_ms` at the latest.
+    Probe { link: LinkId, probe: ProbeId, what: Probe },
     /// All servers that are known, for the disk: where to begin after the next start.
     Members(Vec<Member>),
     /// An operator made the cluster forget this peer: its certificate is not welcome any more.

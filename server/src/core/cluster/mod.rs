@@ -192,6 +192,27 @@ impl Cluster {
         self.membership.members().any(|seen| seen.member.id != self.me.id && seen.state != State::Left)
     }
 
+    /// The connection with a server.
+    pub fn link_with(&self, server: ServerId) -> Option<LinkId> {
+        self.links.with(server)
+    }
+
+    /// The server at the other end of a connection that is used.
+    pub fn server_of(&self, link: LinkId) -> Option<ServerId> {
+        self.links.get(link).map(|link| link.server)
+    }
+
+    /// What people call a server that is known.
+    pub fn name_of(&self, server: ServerId) -> Option<String> {
+        let seen = || self.membership.members().find(|seen| seen.member.id == server);
+        if server == self.me.id { Some(self.me.name.clone()) } else { seen().map(|seen| seen.member.name.clone()) }
+    }
+
+    /// Something for a sibling, beside what the parts of the cluster send.
+    pub fn send(&mut self, output: SiblingOutput) {
+        self.out.push(output);
+    }
+
     /// Whether there is a sibling that holds, or is about to hold, what we own.
     fn is_held(&self) -> bool {
         self.followers.values().any(|f| f.ours && !matches!(self.state(f.who), Some(State::Down | State::Left)))

@@ -58,6 +58,7 @@ impl Pams {
             }
             SiblingInput::Held { stream, held } => cluster.share.held(stream, held),
             SiblingInput::Unfollowed { stream } => cluster.unfollowed(stream),
+            SiblingInput::Probed { probe, ack } => self.home_answered(now, probe, ack),
             SiblingInput::Leave => cluster.membership.handle(now, membership::Input::Leave),
         }
     }
@@ -181,7 +182,7 @@ impl Cluster {
                     seen.map_or_else(Vec::new, |seen| seen.member.addresses.iter().map(ToString::to_string).collect())
                 }
             };
-            self.out.push(SiblingOutput::Call { target, addresses });
+            self.out.push(SiblingOutput::Call { target, addresses, patience: calls.patience(target) });
         }
         self.calls = calls;
     }

@@ -25,6 +25,8 @@ use self::overlay::{Edge, Overlay};
 
 /// Weights computed by one call of [`Rosters::work`], but for what one peer takes.
 const SLICE: usize = 200_000;
+/// Sets of overlays that are kept without looking whether they serve anybody.
+const SETS_MIN: usize = 1_024;
 /// Overlays in which a peer counts, those that its own are nested in included; the others are left out, and counted.
 pub const MEMBERSHIPS_MAX: usize = 32;
 
@@ -68,6 +70,10 @@ pub(super) struct Rosters {
     k: usize,
     overlays: BTreeMap<Name, Overlay>,
     members: BTreeMap<PeerId, Member>,
+    /// The sets of overlays that members are in: many are in the same, and one copy serves them all.
+    sets: BTreeSet<Arc<BTreeSet<String>>>,
+    /// With so many sets, those that serve nobody are looked for.
+    sets_checked: usize,
     /// Whose place is to be worked in.
     moved: BTreeSet<PeerId>,
     /// Lists with a gap to be filled.
@@ -87,6 +93,8 @@ struct Member {
     wanted: Place,
     /// As it is worked in.
     place: Place,
+    /// Of a peer of another home: by what `wanted` is so, as a digest.
+    by: u64,
     /// Whom it watches, and in how many overlays.
     watches: BTreeMap<PeerId, u32>,
     /// How many watch it.
@@ -143,12 +151,39 @@ impl Rosters {
         if place.overlays.is_empty() && !self.members.contains_key(&peer) {
             return;
         }
+        place.overlays = self.shared(place.overlays);
         let member = self.members.entry(peer).or_default();
+        member.by = 0;
         self.count.memberships_cut += over as u64;
         self.count.memberships_cut -= std::mem::replace(&mut member.memberships_cut, over) as u64;
         if member.wanted != place {
             member.wanted = place;
             self.moved.insert(peer);
+        }
+    }
+
+    /// The copy of a set that serves all. When many have come to be of no use, all such go.
+    fn shared(&mut self, set: Arc<BTreeSet<String>>) -> Arc<BTreeSet<String>> {
+        if let Some(known) = self.sets.get(&set) {
+            return known.clone();
+        }
+        if self.sets.len() >= self.sets_checked {
+            self.sets.retain(|set| Arc::strong_count(set) > 1);
+            self.sets_checked = (2 * self.sets.len()).max(SETS_MIN);
+        }
+        self.sets.insert(set.clone());
+        set
+    }
+
+    /// Whether the peer of another home stands where this digest says.
+    pub fn stands_by(&self, peer: PeerId, digest: u64) -> bool {
+        self.members.get(&peer).is_some_and(|member| member.by == digest)
+    }
+
+    /// It does now.
+    pub fn stand_by(&mut self, peer: PeerId, digest: u64) {
+        if let Some(member) = self.members.get_mut(&peer) {
+            member.by = digest;
         }
     }
 

@@ -32,8 +32,17 @@ impl Pams {
     /// The peer's row is new, changed or gone.
     pub(in super::super) fn place(&mut self, now: Moment, peer: PeerId) {
         let row = self.directory.row(peer);
-        if let (None, Some(foreign)) = (row, self.cluster.foreign(now, peer)) {
-            return self.place_foreign(peer, &foreign);
+        if row.is_none()
+            && let Some(by) = self.cluster.outline(peer)
+        {
+            // Most changes are of presence alone, and to read an entry is what costs here.
+            if self.rosters.stands_by(peer, by) {
+                return;
+            }
+            if let Some(foreign) = self.cluster.foreign(now, peer) {
+                self.place_foreign(peer, &foreign);
+                return self.rosters.stand_by(peer, by);
+            }
         }
         let end =
             row.filter(|row| row.liveness == Liveness::Gone).map(|row| row.liveness_since + self.config.gone_watched);

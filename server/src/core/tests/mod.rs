@@ -5,6 +5,7 @@
 mod bounds;
 mod changes;
 mod ears;
+mod probes;
 mod random;
 mod rosters;
 mod rules;
@@ -13,14 +14,20 @@ mod subscriptions;
 use std::{collections::VecDeque, fmt::Write as _, net::SocketAddr, time::Duration};
 
 use pams_shared::{
-    frame::{Hello, News, NotifyAck, Profile, Report, SubscribeAck, View, capability, close},
+    frame::{
+        Check, Checked, Finding, Hello, News, NotifyAck, Profile, Report, Role, SubscribeAck, View, capability, close,
+    },
     id::{Correlator, PeerId},
     moment::Moment,
-    record::{Kind, Ledger, Outcome, Record, Stages},
+    record::{Kind, Ledger, Outcome, Reason, Record, Stage, Stages},
     status::{Liveness, Presence, Status},
 };
 
-use super::{view::*, *};
+use super::{
+    probe::{Caller, Found, ProbeAnswer, ProbeId, ProbeRefused},
+    view::*,
+    *,
+};
 
 /// Wall clock at the start of each test.
 const WALL_MS: u64 = 1_800_000_000_000;
@@ -46,7 +53,7 @@ fn check(script: &str) {
 #[track_caller]
 fn check_with(config: PamsConfig, script: &str) {
     let script = normal(script);
-    let mut run = Run { pams: Pams::new(config, at(0)), said: String::new() };
+    let mut run = Run { pams: Pams::new(config, at(0)), asked: BTreeMap::new(), said: String::new() };
     for line in script.lines() {
         let (time, rest) = line.split_once(' ').unwrap_or_else(|| panic!("no time: {line}"));
         let now = (time.parse::<f64>().unwrap_or_else(|_| panic!("no time: {line}")) * 1000.0).round() as u64;
@@ -79,6 +86,8 @@ fn normal(script: &str) -> String {
 
 struct Run {
     pams: Pams,
+    /// What each session was asked last.
+    asked: BTreeMap<SessionId, Check>,
     said: String,
 }
 
@@ -95,10 +104,20 @@ impl Run {
     }
 
     fn input(&mut self, now: u64, sign: &str, text: &str) {
-        let input = parse(at(now), text);
+        let input = match text.strip_prefix("checked ") {
+            Some(checked) => self.checked(checked.split(' ').collect()),
+            None => parse(at(now), text),
+        };
         self.pams.handle(at(now), input);
         let said = self.drain();
         self.line(now, &format!("{sign} {text}{said}"));
+    }
+
+    /// Of what the session was asked last: `good` or a reason, `hold=5` and `total=80` in ms, a status.
+    fn checked(&self, mut words: VecDeque<&str>) -> Input {
+        let session = SessionId(words.pop_front().unwrap()[1..].parse().unwrap());
+        let correlator = self.asked[&session].correlator;
+        Input::Checked { session, checked: Box::new(Checked { correlator, finding: finding("?", words) }) }
     }
 
     fn answer(&mut self, now: u64, question: &str) {
@@ -110,6 +129,9 @@ impl Run {
         let mut said = String::new();
         while let Some(output) = self.pams.poll() {
             write!(said, " > {}", render(&output)).unwrap();
+            if let Output::Push { session, push: Push::Check(check) } = output {
+                self.asked.insert(session, check);
+            }
         }
         said
     }
@@ -148,6 +170,12 @@ fn parse(now: Moment, text: &str) -> Input {
         "lost" => Input::Closed { session: session(&mut words) },
         "forget" => Input::Forget { peer: id(words[0]), force: words.get(1) == Some(&"force") },
         "drain" => Input::Drain,
+        "probe" => {
+            let (probe, peer) = (ProbeId(words[0].parse().unwrap()), id(words[1]));
+            let within = words.iter().find_map(|word| word.strip_prefix("within=")).unwrap_or("2000");
+            let caller = if words.contains(&"http") { Caller::Http } else { Caller::Operator };
+            Input::Probe { probe, peer, within: Duration::from_millis(within.parse().unwrap()), caller }
+        }
         "suspended" => Input::Stalled { late: Duration::from_secs(words[0].parse().unwrap()) },
         // The pace alone, in ms; the rest follows.
         "pace" => Input::Reconfigured(Box::new(paced(words[0].parse().unwrap()))),
@@ -172,7 +200,8 @@ fn observed() -> SocketAddr {
     "192.0.2.1:4433".parse().unwrap()
 }
 
-/// `e2` epoch, `h1` attach, `in=eu/de,cdn` overlays, `takes=9` buddies from us, `ahead=90` seconds of the wall clock, `bare`: no profile.
+/// `e2` epoch, `h1` attach, `in=eu/de,cdn` overlays, `takes=9` buddies from us, `ahead=90` seconds of the wall clock, `checks`: it answers them,
+/// `bare`: no profile.
 fn parse_hello(now: Moment, peer: PeerId, words: VecDeque<&str>) -> Hello {
     let mut hello = hello(now, peer, 1);
     for word in words {
@@ -181,10 +210,11 @@ fn parse_hello(now: Moment, peer: PeerId, words: VecDeque<&str>) -> Hello {
                 hello.profile.as_mut().unwrap().overlays = overlays.split(',').map(str::to_owned).collect();
             }
             Some(("takes", n)) => {
-                hello.capabilities = capability::ROSTERS;
+                hello.capabilities |= capability::ROSTERS;
                 hello.profile.as_mut().unwrap().roster_max = n.parse().unwrap();
             }
             Some(("ahead", s)) => hello.wall_ms = now.wall_ms().strict_add_signed(s.parse::<i64>().unwrap() * 1000),
+            _ if word == "checks" => hello.capabilities |= capability::CHECKS,
             _ if word == "bare" => hello.profile = None,
             _ if word.starts_with('e') => hello.epoch = word[1..].parse().unwrap(),
             _ => hello.attach = word.strip_prefix('h').unwrap().parse().unwrap(),
@@ -261,6 +291,54 @@ fn record(batch: u64, n: u64) -> Record {
     }
 }
 
+/// As in `Run::checked`; `by` one letter.
+fn finding(by: &str, words: VecDeque<&str>) -> Finding {
+    let mut finding = Finding {
+        by: id(by).0,
+        by_role: Role::Agent,
+        outcome: Outcome::Good,
+        reason: None,
+        total_ns: None,
+        stages: Stages::default(),
+        status: None,
+    };
+    for word in words {
+        let ms = |text: &str| text.parse::<u64>().unwrap() * 1_000_000;
+        if let Some(reason) = Reason::ALL.into_iter().find(|reason| reason.as_str() == word) {
+            (finding.outcome, finding.reason) = (reason.outcome(), Some(reason));
+        } else if let Some(status) = Status::ALL.into_iter().find(|status| status.as_str() == word) {
+            finding.status = Some(status);
+        } else if let Some(total) = word.strip_prefix("total=") {
+            finding.total_ns = Some(ms(total));
+        } else if let Some(hold) = word.strip_prefix("hold=") {
+            finding.stages.set(Stage::RemoteHold, ms(hold));
+        } else {
+            assert_eq!(word, "good", "unknown word");
+        }
+    }
+    finding
+}
+
+/// `probed 1 partly in 90ms: home no_answer, b good 80ms; busy live`.
+fn probed(answer: &Result<Box<ProbeAnswer>, ProbeRefused>, took: Duration) -> String {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(refused) => return format!("refused: {}, again in {}ms", refused.why.as_str(), refused.after.as_millis()),
+    };
+    let found = |f: &Found| {
+        let by = if f.by_role == Role::Server { "home".to_owned() } else { letter(PeerId(f.by)).to_string() };
+        let mut text = format!("{by} {}", f.reason.map_or(f.outcome.as_str(), Reason::as_str));
+        f.total_ns.iter().for_each(|ns| write!(text, " {}ms", ns / 1_000_000).unwrap());
+        f.stages_ns.iter().for_each(|(stage, ns)| write!(text, " {} {}ms", stage.as_str(), ns / 1_000_000).unwrap());
+        text
+    };
+    let findings: Vec<_> = answer.findings.iter().map(found).collect();
+    let status = answer.status.map_or("-", Status::as_str);
+    let liveness = answer.liveness.map_or("-", Liveness::as_str);
+    let (verdict, took) = (answer.verdict.as_str(), took.as_millis());
+    format!("{verdict} in {took}ms: {}; {status} {liveness}", findings.join(", "))
+}
+
 fn render(output: &Output) -> String {
     match output {
         Output::Accept { session, terms } => format!("accept #{} {}", session.0, terms.applied_batch),
@@ -273,6 +351,10 @@ fn render(output: &Output) -> String {
             let peers: Vec<_> = roster.peers.iter().map(|r| r.peer).collect();
             format!("push #{} roster {}", session.0, list(&peers))
         }
+        Output::Push { session, push: Push::Check(check) } => {
+            format!("check #{} {} {}ms", session.0, letter(check.peer), check.within_ms)
+        }
+        Output::Probed { probe, took, answer, .. } => format!("probe {} {}", probe.0, probed(answer, *took)),
         Output::Push { session, push: Push::Notify(notify) } => {
             format!("notify #{} {} {}", session.0, notify.number, news(&notify.news))
         }

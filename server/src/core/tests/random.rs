@@ -110,6 +110,7 @@ const CONFIG: PamsConfig = PamsConfig {
     stale_after: std::time::Duration::from_secs(3),
     orphan_gone: std::time::Duration::from_secs(60),
     entries_max: 100,
+    probe_http: false,
 };
 
 fn peer(n: usize) -> PeerId {

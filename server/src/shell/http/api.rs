@@ -22,7 +22,7 @@ use utoipa::IntoParams;
 use super::{About, Sources, pages};
 use crate::{
     core::{
-        Event, Forgot,
+        Event, Forgot, Pams,
         view::{ClusterView, Filter, Overlays, PAGE_MAX, Page, PeerDetail},
     },
     metrics::Snapshot,
@@ -33,7 +33,7 @@ use crate::{
 const LIMIT: usize = 100;
 
 /// What stands in a path in place of `{id}`.
-type PathId = Result<Path<String>, PathRejection>;
+pub type PathId = Result<Path<String>, PathRejection>;
 type Answer<T> = Result<Json<T>, Refusal>;
 
 /// Metrics for Prometheus
@@ -103,7 +103,7 @@ pub struct PeersQuery {
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Path)]
 #[expect(dead_code, reason = "the description of what `peer_id` reads")]
-struct PeerPath {
+pub struct PeerPath {
     /// Peer id.
     id: PeerId,
 }
@@ -141,7 +141,7 @@ pub async fn peer(State(sources): State<Arc<Sources>>, id: PathId, _: Asked<Noth
 #[utoipa::path(get, path = "/api/v1/overlays", tag = "api",
     responses((status = 200, description = "All overlays", body = Overlays), (status = 400, description = "The query cannot be used")))]
 pub async fn overlays(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<Overlays> {
-    Ok(Json(sources.handle.look(|pams, now| pams.overlays(now)).await?))
+    Ok(Json(sources.handle.look(Pams::overlays).await?))
 }
 
 /// `?limit=`.
@@ -246,7 +246,7 @@ pub async fn reload(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> A
 #[utoipa::path(get, path = "/api/v1/cluster", tag = "api",
     responses((status = 200, description = "The cluster", body = ClusterView), (status = 400, description = "The query cannot be used")))]
 pub async fn cluster(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<ClusterView> {
-    Ok(Json(sources.handle.look(|pams, now| pams.cluster(now)).await?))
+    Ok(Json(sources.handle.look(Pams::cluster).await?))
 }
 
 /// The ledger of the whole cluster
@@ -256,7 +256,7 @@ pub async fn cluster(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> 
 #[utoipa::path(get, path = "/api/v1/ledger", tag = "api",
     responses((status = 200, description = "By kind", body = BTreeMap<String, Ledger>), (status = 400, description = "The query cannot be used")))]
 pub async fn ledger(State(sources): State<Arc<Sources>>, _: Asked<Nothing>) -> Answer<BTreeMap<Kind, Ledger>> {
-    Ok(Json(sources.handle.look(|pams, now| pams.cluster_ledger(now)).await?))
+    Ok(Json(sources.handle.look(Pams::cluster_ledger).await?))
 }
 
 /// Send all agents to other servers, then stop
@@ -311,7 +311,7 @@ fn within(limit: Option<usize>) -> Result<usize, Refusal> {
     }
 }
 
-fn peer_id(path: PathId) -> Result<PeerId, Refusal> {
+pub fn peer_id(path: PathId) -> Result<PeerId, Refusal> {
     let Path(text) = path.map_err(|e| Refusal::bad(e.body_text()))?;
     text.parse()
         .map_err(|_| Refusal::bad(format!("{text:?} is no peer id")).hint("give a UUID, as /api/v1/peers lists them"))

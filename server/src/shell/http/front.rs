@@ -22,7 +22,7 @@ use tokio::{
 use super::*;
 use crate::{
     config::{Config, SOFTWARE},
-    core::{Input, Output, Pams},
+    core::{Input, Output, Pams, probe::ProbeId},
     sample,
     shell::handle::{Forgotten, Request as Ask},
 };
@@ -43,6 +43,15 @@ async fn answer(mut pams: Pams, now: Moment, mut requests: tokio::sync::mpsc::Re
     while let Some(request) = requests.recv().await {
         match request {
             Ask::Look(look) => look(&pams, now),
+            Ask::Probe { peer, within, caller, answer } => {
+                pams.handle(now, Input::Probe { probe: ProbeId(1), peer, within, caller });
+                let probed = sample::outputs(&mut pams).into_iter().find_map(|o| match o {
+                    Output::Probed { answer, .. } => Some(answer),
+                    _ => None,
+                });
+                // Nobody of the sample can be asked, so that it is answered at once.
+                let _ = answer.send(probed.unwrap());
+            }
             Ask::Drain { answer } => {
                 pams.handle(now, Input::Evacuate);
                 let _ = answer.send(());

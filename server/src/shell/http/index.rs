@@ -10,9 +10,10 @@ use pams_shared::{
 
 use super::Sources;
 
-const PLACES: [(&str, &str); 13] = [
+const PLACES: [(&str, &str); 14] = [
     ("/api/v1/peers", "Peers by page: ?limit= &after= &liveness= &status= &overlay= &name="),
     ("/api/v1/peers/{id}", "One peer: its watchers' views, ledger, recent records, events"),
+    ("/api/v1/peers/{id}/probe", "POST: how is it right now? ?within=; here only with probe.http = true"),
     ("/api/v1/overlays", "Overlays, and how many peers are in which state"),
     ("/api/v1/events", "Who came and went, the newest last: ?limit="),
     ("/api/v1/server", "This server"),

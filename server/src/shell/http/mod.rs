@@ -2,7 +2,7 @@
 //! operator can change. Read-only routes stand on both.
 //!
 //! Nothing here asks who is there. The TCP port shows to everybody who can reach it, so it is on loopback by default; the
-//! admin socket is a file that only its owner can open. No route reads a body. Each request has its time, each connection
+//! admin socket is a file that only its owner can open. What makes others work (a probe) knows by which of the two it was asked. No route reads a body. Each request has its time, each connection
 //! its life, each listener its number of connections (`BOUNDS`). All ends when the loop has ended.
 
 mod api;
@@ -12,12 +12,13 @@ mod described;
 pub(crate) mod front;
 mod index;
 mod pages;
+mod probe;
 mod problem;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::Request,
     http::{Method, Uri},
     middleware::{Next, from_fn, map_response},
@@ -43,7 +44,11 @@ use tokio::{
 
 pub use self::api::{Draining, ForgetAnswer};
 use super::{handle::Handle, reload::Reloading};
-use crate::{config::Http, metrics::Metrics};
+use crate::{
+    config::Http,
+    core::probe::{Caller, WITHIN_MAX},
+    metrics::Metrics,
+};
 
 /// Of each listener's connections. They may be silent for longer than the usual time between two scrapes, so that Prometheus
 /// keeps its.
@@ -54,7 +59,8 @@ const BOUNDS: Bounds = Bounds {
     grace: Duration::from_secs(2),
 };
 /// How long an answer may take to begin.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(12);
+const _: () = assert!(PATIENCE.as_secs() > WITHIN_MAX.as_secs());
 
 /// What every route may answer beside its own.
 #[cfg(test)]
@@ -163,10 +169,12 @@ impl Listeners {
         let (handle, metrics) = (sources.handle.clone(), sources.metrics.clone());
         let sources = Arc::new(sources);
         if let Some((tcp, _)) = self.tcp {
-            let (router, handle, metrics) = (finish(read_only(), sources.clone()), handle.clone(), metrics.clone());
+            let router = finish(read_only(), sources.clone(), Caller::Http);
+            let (handle, metrics) = (handle.clone(), metrics.clone());
             tasks.spawn(async move { serve(tcp, router, BOUNDS, || metrics.panicked(), handle.ended()).await });
         }
-        let (admin, router, socket_file) = (self.admin, finish(everything(), sources), self.socket_file);
+        let (admin, router, socket_file) =
+            (self.admin, finish(everything(), sources, Caller::Operator), self.socket_file);
         tasks.spawn(async move {
             serve(admin, router, BOUNDS, || metrics.panicked(), handle.ended()).await;
             drop(socket_file);
@@ -178,10 +186,10 @@ impl Listeners {
 const DESCRIPTION: &str = include_str!("../../../openapi.json");
 
 routes! {
-    /// What every listener serves.
+    /// What every listener serves: it changes nothing here.
     read_only of Arc<Sources>, described by ReadOnly:
     index::index, api::metrics, api::healthz, api::readyz, api::server, api::peers, api::peer, api::overlays, api::events,
-    api::cluster, api::ledger, pages::sd, pages::sd_servers,
+    api::cluster, api::ledger, pages::sd, pages::sd_servers, probe::probe,
 }
 
 routes! {
@@ -194,12 +202,13 @@ fn everything() -> Routes<Arc<Sources>> {
     read_only().and(admin_only())
 }
 
-fn finish(routes: Routes<Arc<Sources>>, sources: Arc<Sources>) -> Router {
+fn finish(routes: Routes<Arc<Sources>>, sources: Arc<Sources>, caller: Caller) -> Router {
     let not_allowed = async |method: Method, uri: Uri| problem::method(&method, uri.path());
     let not_found = async |uri: Uri| problem::path(uri.path());
     openapi::served(routes, DESCRIPTION)
         .method_not_allowed_fallback(not_allowed)
         .fallback(not_found)
+        .layer(Extension(caller))
         .layer(from_fn(in_time))
         .layer(map_response(landing::guard))
         .with_state(sources)

@@ -72,7 +72,7 @@ pub async fn sd_servers(
     State(sources): State<Arc<Sources>>,
     _: Asked<Nothing>,
 ) -> Result<Json<Vec<SdTarget>>, Refusal> {
-    Ok(Json(sources.handle.look(|pams, now| pams.sd_servers(now)).await?))
+    Ok(Json(sources.handle.look(Pams::sd_servers).await?))
 }
 
 /// Why a list of all peers cannot be given out yet or any more.

@@ -9,7 +9,11 @@ use super::{
     front::{STRANGER, serve, usual},
     *,
 };
-use crate::{core::Input, metrics::CATALOGUE, sample};
+use crate::{
+    core::{Input, PamsConfig},
+    metrics::CATALOGUE,
+    sample,
+};
 
 #[tokio::test]
 async fn metrics_are_those_of_the_catalogue() {
@@ -171,6 +175,55 @@ async fn only_the_admin_socket_forgets() {
         &std::fs::metadata(served.dir.path().join("admin.sock")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_probe_is_for_the_operator_unless_everybody_may() {
+    let served = usual().await;
+    let path = |peer: PeerId, query: &str| format!("/api/v1/peers/{peer}/probe{query}");
+    let over_tcp = served.ask(Method::POST, &path(sample::ALPHA, "")).await;
+    let problem = over_tcp.problem();
+    assert_eq!((over_tcp.status.as_u16(), problem.reason.as_deref()), (403, Some("forbidden")));
+    assert!(problem.hint.unwrap().contains("probe.http = true"));
+    let probe = async |peer, query: &str| served.admin.post::<Value>(&path(peer, query), &Value::Null).await;
+    let alpha = probe(sample::ALPHA, "?within=300ms").await.unwrap();
+    let (server, by) = (&alpha["findings"][0]["by_role"], &alpha["findings"][0]["outcome"]);
+    assert_eq!((&alpha["verdict"], server, by), (&json!("reachable"), &json!("server"), &json!("good")));
+    assert_eq!((&alpha["status"], &alpha["liveness"], &alpha["took_ms"]), (&json!("busy"), &json!("live"), &json!(0)));
+    assert_eq!(probe(sample::GAMMA, "").await.unwrap()["text"], "it left 300ms ago; its agent said goodbye");
+    let unknown = probe(STRANGER, "").await.unwrap();
+    assert_eq!((&unknown["verdict"], unknown.get("liveness")), (&json!("unknown"), None));
+    for within in ["99ms", "11s", "2", ""] {
+        match probe(sample::ALPHA, &format!("?within={within}")).await {
+            Err(ControlError::Refused { status: 400, problem }) => {
+                assert!(problem.hint.unwrap().contains("100ms to 10s"))
+            }
+            other => panic!("{within}: {other:?}"),
+        }
+    }
+    for _ in 0..4 {
+        probe(sample::ALPHA, "").await.unwrap();
+    }
+    match probe(sample::ALPHA, "").await {
+        Err(ControlError::Refused { status, problem }) => {
+            assert_eq!((status, problem.reason.as_deref()), (429, Some("target")));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn everybody_may_probe_where_that_is_configured_and_is_told_when_to_ask_again() {
+    let mut pams = sample::pams();
+    let config = PamsConfig { probe_http: true, ..PamsConfig::default() };
+    pams.handle(sample::now(), Input::Reconfigured(Box::new(config)));
+    let served = serve(pams, sample::now()).await;
+    let path = format!("/api/v1/peers/{}/probe", sample::BETA);
+    for _ in 0..5 {
+        assert_eq!(served.ask(Method::POST, &path).await.json()["verdict"], "reachable");
+    }
+    let refused = served.ask(Method::POST, &path).await;
+    assert_eq!((refused.status.as_u16(), refused.headers["retry-after"].as_str()), (429, "1"));
 }
 
 /// A client that says nothing does not hinder others; and all of it ends with the loop.

@@ -1,6 +1,6 @@
 //! Calling a server, and the connection that comes of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pams_shared::{
     frame::{Role, close},
@@ -20,14 +20,20 @@ use super::{
 use crate::core::cluster::io::{SiblingInput, Target};
 
 /// Calls whoever is meant, and stays with the connection until its end.
-pub(super) async fn call(door: &Arc<Door>, endpoint: &Endpoint, target: Target, addresses: &[String]) {
+pub(super) async fn call(
+    door: &Arc<Door>,
+    endpoint: &Endpoint,
+    target: Target,
+    addresses: &[String],
+    patience: Duration,
+) {
     let reached = async {
         let connection = connect(door, endpoint, target, addresses).await?;
         let greeted = greet(door, &connection).await;
         // The streams are kept: while they stand the other side knows that we do.
         greeted.map(|(member, send, receive)| (connection, member, (send, receive)))
     };
-    let (connection, member, streams) = match timeout(door.limits.patience, reached).await {
+    let (connection, member, streams) = match timeout(patience, reached).await {
         Ok(Ok(reached)) => reached,
         Ok(Err(why)) => {
             tracing::debug!(?target, ?addresses, reason = why.reason.as_str(), why = why.text, "server not reached");

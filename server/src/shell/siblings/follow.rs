@@ -88,8 +88,8 @@ pub(super) async fn follow(
         let (mut send, receive) = connection.open_bi().await.ok()?;
         quic::write_frame(&mut send, &Frame::Follow(what)).await.ok()?;
         tokio::select! {
-            () = acknowledge(send, acks) => {}
-            end = read(door, id, receive) => {
+            () = acknowledge(send, acks.clone()) => {}
+            end = read(door, id, receive, acks) => {
                 if let Some(end) = end {
                     connection.close(end.code.into(), end.text.as_bytes());
                 }
@@ -101,10 +101,14 @@ pub(super) async fn follow(
     tell(door, SiblingInput::FollowEnded { follow: id }).await;
 }
 
-/// Says how far we hold it, the newest only; ends when the loop has dropped its end.
+/// Says how far we hold it, the newest only and nothing twice; ends when the loop has dropped its end.
 async fn acknowledge(mut send: SendStream, mut acks: watch::Receiver<Held>) {
+    let mut said = None;
     while acks.changed().await.is_ok() {
         let held = *acks.borrow_and_update();
+        if said.replace(held) == Some(held) {
+            continue;
+        }
         if quic::write_frame(&mut send, &Frame::Held(held)).await.is_err() {
             return;
         }
@@ -112,10 +116,16 @@ async fn acknowledge(mut send: SendStream, mut acks: watch::Receiver<Held>) {
     let _ = send.reset(close::DONE.into());
 }
 
-async fn read(door: &Door, follow: FollowId, mut receive: RecvStream) -> Option<End> {
+/// One frame is with the loop while the next is read and no more, so that what is new does not wait behind all that is old.
+async fn read(door: &Door, follow: FollowId, mut receive: RecvStream, mut taken: watch::Receiver<Held>) -> Option<End> {
+    let mut first = true;
     loop {
         match quic::read_frame(&mut receive).await {
             Ok(Some(Frame::Deltas(deltas))) => {
+                // Dropped: the loop wants no more.
+                if !std::mem::take(&mut first) && taken.changed().await.is_err() {
+                    return None;
+                }
                 if !tell(door, SiblingInput::Deltas { follow, deltas: Box::new(deltas) }).await {
                     return None;
                 }

@@ -8,6 +8,7 @@ pub mod book;
 mod call;
 mod follow;
 mod greet;
+mod probe;
 pub mod renew;
 mod serve;
 
@@ -172,9 +173,9 @@ impl Siblings {
     /// Does what the core asks for; what is not for siblings is given back.
     pub fn act(&mut self, output: SiblingOutput) -> Option<SiblingOutput> {
         match output {
-            SiblingOutput::Call { target, addresses } => {
+            SiblingOutput::Call { target, addresses, patience } => {
                 let (door, endpoint) = (self.door.clone(), self.endpoint.clone());
-                self.tasks.spawn(async move { call::call(&door, &endpoint, target, &addresses).await });
+                self.tasks.spawn(async move { call::call(&door, &endpoint, target, &addresses, patience).await });
             }
             SiblingOutput::Unlink { link, code } => {
                 let closed = self.links().remove(&link);
@@ -208,6 +209,10 @@ impl Siblings {
                     // There is room for the one that is on its way; a stream that has ended says so by itself.
                     let _ = feed.try_send(deltas);
                 }
+            }
+            SiblingOutput::Probe { link, probe, what } => {
+                let (door, connection) = (self.door.clone(), self.link(link));
+                self.tasks.spawn(async move { probe::ask(&door, connection, probe, what).await });
             }
             SiblingOutput::Members(members) => {
                 self.door.neighbours.know(&members);

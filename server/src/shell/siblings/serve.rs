@@ -19,7 +19,7 @@ use super::{
         door::{Door, End, Unread},
         newcomers::Newcomer,
     },
-    follow, greet, tell,
+    follow, greet, probe, tell,
 };
 use crate::core::cluster::io::{LinkId, SiblingInput};
 
@@ -128,7 +128,8 @@ async fn stream(
             let _ = timeout(door.limits.patience, quic::write_frame(&mut send, &answer)).await;
             Ok(())
         }
-        Ok(Some(_)) => Err(door.misplaced("only Follow and Renew may be asked between servers")),
+        Ok(Some(Frame::Probe(what))) => probe::answer(door, link, what, send).await,
+        Ok(Some(_)) => Err(door.misplaced("only Follow, Renew and Probe may be asked between servers")),
         Ok(None) => Ok(()),
         Err(error) => match door.unread(&error) {
             Unread::Skipped | Unread::Lost => Ok(()),

@@ -27,8 +27,8 @@ use super::{Frame, FrameError};
 use crate::proto::{self, frame::Body};
 pub use field::steers;
 use field::{fields, invalid};
-pub(super) use sibling::lot_liveness;
 pub use sibling::{decode_lot, encode_lot};
+pub(super) use sibling::{lot_liveness, lot_profile};
 
 /// Tags of the kinds that this version knows, as in `frame.proto`.
 mod tag {

@@ -80,6 +80,11 @@ pub(in crate::frame) fn lot_liveness(lot: &[u8]) -> Option<Liveness> {
     i32::try_from(last.number).ok().and_then(known_liveness)
 }
 
+/// The profile in the bytes of a lot as it stands there; `None`: they are no lot.
+pub(in crate::frame) fn lot_profile(lot: &[u8]) -> Option<&[u8]> {
+    field::only(lot, 1, "lot.profile").ok().flatten()
+}
+
 fn server(bytes: &[u8], field: &'static str) -> Result<ServerId, FrameError> {
     id(bytes, field).map(ServerId::from_bytes)
 }
