@@ -1,4 +1,4 @@
-//! A cluster on hosts of its own: three servers, [`FAR`](company) apart, and sixty agents that ping each other all the time, while
+//! A cluster on hosts of its own: three servers, 20 ms there and back from each other, and sixty agents that ping each other all the time, while
 //! a server is killed, stopped, cut off, drained or restarted, its disk is full, or packets are lost.
 //!
 //! Each case ends with the accounts: all agents leave in good order, and what each server that runs says of their pings must be
@@ -42,7 +42,7 @@ pub struct Finding {
     gone: Gone,
 }
 
-/// The times that a case took, each with what it is at most. Absent: there was nothing of the kind.
+/// The times that a case took, from what happened or from its end. Absent: there was nothing of the kind.
 #[derive(Debug, Default)]
 pub struct Noticed {
     /// Until all other servers saw it.
