@@ -4,6 +4,7 @@
 //! Each case ends with the accounts: all agents leave in good order, and what each server that runs says of their pings must be
 //! what they counted themselves. All the while nobody may be taken for gone, as no agent ever stops.
 
+mod account;
 mod cases;
 mod company;
 mod prometheus;
@@ -16,11 +17,12 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, ensure};
 use tokio::task::JoinSet;
 
-pub use self::{cases::CASES, table::table};
 use self::{
-    company::{Account, Cluster, HOSTS},
+    account::Account,
+    company::{Cluster, HOSTS},
     watch::Gone,
 };
+pub use self::{cases::CASES, table::table};
 use crate::lab::Lab;
 
 /// One thing that happens to a cluster.
