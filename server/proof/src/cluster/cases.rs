@@ -130,8 +130,9 @@ async fn all_restart_in_turn(cluster: &mut Cluster<'_>) -> Outcome {
     let mut longest = Noticed::default();
     for host in SERVERS {
         let begin = Clock.now();
-        cluster.end(host, Signal::SIGTERM).await?;
-        let (detected, homed) = cluster.noticed(host, begin, &["left", "down"], WITHIN).await?;
+        cluster.signal(host, Signal::SIGTERM)?;
+        let (detected, homed) = cluster.noticed(host, begin, &["left"], WITHIN).await?;
+        cluster.ended(host).await?;
         cluster.start_again(host).await?;
         let Noticed { back, equal, .. } = mended(cluster, detected, homed).await?;
         longest.detected = longest.detected.max(Some(detected));

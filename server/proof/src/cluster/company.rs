@@ -16,12 +16,13 @@ use pams_shared::{
     id::{PeerId, ServerId},
     identity::{Grant, Token, TokenStore, pin_of},
     moment::Moment,
-    record::{Kind, Ledger},
+    record::Ledger,
     sim::Link,
 };
 use tokio::time::sleep;
 
 use super::{
+    account::{Account, ledger},
     views::{ClusterSeen, Directory},
     watch::Watch,
 };
@@ -70,13 +71,6 @@ pub struct Cluster<'a> {
     pub servers: Vec<Server>,
     crowds: Vec<Process>,
     pub watch: Watch,
-}
-
-/// What the agents counted themselves, and what a server says of them all.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Account {
-    pub own: Ledger,
-    pub cluster: Ledger,
 }
 
 impl<'a> Cluster<'a> {
@@ -341,26 +335,6 @@ pub enum Cut {
     Both,
 }
 
-impl Account {
-    fn differences(&self) -> impl Iterator<Item = (u64, u64)> {
-        pams_shared::record::Outcome::ALL.into_iter().map(|o| (self.own.closed(o), self.cluster.closed(o)))
-    }
-
-    /// Ended by the agents' word, in no ledger.
-    pub fn lost(&self) -> u64 {
-        self.differences().map(|(own, cluster)| own.saturating_sub(cluster)).sum()
-    }
-
-    /// In a ledger, and not by the agents' word.
-    pub fn doubled(&self) -> u64 {
-        self.differences().map(|(own, cluster)| cluster.saturating_sub(own)).sum()
-    }
-
-    fn wrong(&self) -> u64 {
-        self.lost() + self.doubled() + self.cluster.in_flight
-    }
-}
-
 impl Server {
     async fn start(lab: &Lab, host: &'static str, join: Option<String>) -> anyhow::Result<Self> {
         let mut config = ServerConfig {
@@ -421,12 +395,6 @@ fn agents(lab: &Lab, host: &str) -> anyhow::Result<Vec<Config>> {
         Ok(config)
     };
     (0..CROWD as u16).map(agent).collect()
-}
-
-/// The ledger of all pings of the cluster, as one server says.
-async fn ledger(control: &Control) -> anyhow::Result<Ledger> {
-    let mut answer: serde_json::Value = control.get("/api/v1/ledger").await?;
-    Ok(serde_json::from_value(answer[Kind::Ping.as_str()].take())?)
 }
 
 /// Looks until nothing is missing; gives how long that took since `begin`.

@@ -1,9 +1,10 @@
-//! A cluster on hosts of its own: three servers, [`FAR`](company) apart, and sixty agents that ping each other all the time, while
+//! A cluster on hosts of its own: three servers, 20 ms there and back from each other, and sixty agents that ping each other all the time, while
 //! a server is killed, stopped, cut off, drained or restarted, its disk is full, or packets are lost.
 //!
 //! Each case ends with the accounts: all agents leave in good order, and what each server that runs says of their pings must be
 //! what they counted themselves. All the while nobody may be taken for gone, as no agent ever stops.
 
+mod account;
 mod cases;
 mod company;
 mod prometheus;
@@ -16,11 +17,12 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, ensure};
 use tokio::task::JoinSet;
 
-pub use self::{cases::CASES, table::table};
 use self::{
-    company::{Account, Cluster, HOSTS},
+    account::Account,
+    company::{Cluster, HOSTS},
     watch::Gone,
 };
+pub use self::{cases::CASES, table::table};
 use crate::lab::Lab;
 
 /// One thing that happens to a cluster.
@@ -42,7 +44,7 @@ pub struct Finding {
     gone: Gone,
 }
 
-/// The times that a case took, each with what it is at most. Absent: there was nothing of the kind.
+/// The times that a case took, from what happened or from its end. Absent: there was nothing of the kind.
 #[derive(Debug, Default)]
 pub struct Noticed {
     /// Until all other servers saw it.

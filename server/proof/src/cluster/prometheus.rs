@@ -71,10 +71,26 @@ impl<'a> Prometheus<'a> {
         let output = command.args(["query", "instant", &format!("http://{AT}"), query]).output().await?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
-        // As `{} => 60 @[1764345600.123]`.
-        match text.split_once("=> ").and_then(|(_, rest)| rest.split_once(' ')) {
-            Some((number, _)) => number.parse().with_context(|| format!("{text:?} has no number")),
-            None => Ok(0),
-        }
+        number_of(&text)
+    }
+}
+
+/// Of what `promtool` prints: `{} => 60 @[1764345600.123]`, or nothing.
+fn number_of(text: &str) -> anyhow::Result<usize> {
+    match text.split_once("=> ").and_then(|(_, rest)| rest.split_once(' ')) {
+        Some((number, _)) => number.parse().with_context(|| format!("{text:?} has no number")),
+        None => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_an_answer_is_read() {
+        assert_eq!(number_of("{} => 60 @[1764345600.123]\n").unwrap(), 60);
+        assert_eq!(number_of("").unwrap(), 0);
+        assert!(number_of("{} => many @[1]").is_err());
     }
 }

@@ -8,13 +8,17 @@ use std::{
 
 use pams_shared::{control::Control, id::PeerId};
 use serde::Deserialize;
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 
 /// Between two looks. What is over by the next one stands in the events.
 const LOOK: Duration = Duration::from_millis(200);
 
 pub struct Watch {
-    task: JoinHandle<()>,
+    /// Ends with the watch.
+    _task: JoinSet<()>,
     gone: Arc<Mutex<Gone>>,
 }
 
@@ -45,8 +49,9 @@ struct Event {
 impl Watch {
     pub fn start(servers: Vec<(&'static str, Control)>) -> Self {
         let gone = Arc::new(Mutex::new(Gone::default()));
-        let task = tokio::spawn(watch(servers, gone.clone()));
-        Self { task, gone }
+        let mut task = JoinSet::new();
+        task.spawn(watch(servers, gone.clone()));
+        Self { _task: task, gone }
     }
 
     /// What was seen.
@@ -55,19 +60,13 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 async fn watch(servers: Vec<(&'static str, Control)>, gone: Arc<Mutex<Gone>>) {
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let now = |(server, control): (&'static str, Control)| async move { (server, gone_at(&control).await) };
-        let mut answers: tokio::task::JoinSet<_> = servers.iter().cloned().map(now).collect();
+        let mut answers: JoinSet<_> = servers.iter().cloned().map(now).collect();
         while let Some(answer) = answers.join_next().await {
             let Ok((server, peers)) = answer else { continue };
             lock(&gone).extend(peers.into_iter().map(|peer| (server, peer)));
