@@ -186,7 +186,11 @@ impl World {
             Output::Abandoned { peer, kind, count, .. } => self.abandoned(node(peer).expect("a node"), kind, count),
             Output::Event(event) => self.came_or_went(node(event.peer).expect("a node"), event.what),
             Output::Forgot { .. } => {}
-            Output::Push { .. } | Output::Sibling(_) | Output::Held { .. } | Output::Evacuated { .. } => {
+            Output::Push { .. }
+            | Output::Sibling(_)
+            | Output::Held { .. }
+            | Output::Probed { .. }
+            | Output::Evacuated { .. } => {
                 panic!("this home knows of no other server: {output:?}")
             }
             Output::Notice(notice) => self.home_notice(&notice),
@@ -287,6 +291,7 @@ impl World {
             | Notice::Implausible { .. }
             | Notice::ViewsFull { .. }
             | Notice::SubscriptionRefused { .. }
+            | Notice::LateChecked { .. }
             | Notice::Server { .. }
             | Notice::Settling { .. }
             | Notice::Gossip(_)

@@ -196,7 +196,7 @@ async fn a_probe_is_for_the_operator_unless_everybody_may() {
     for within in ["99ms", "11s", "2", ""] {
         match probe(sample::ALPHA, &format!("?within={within}")).await {
             Err(ControlError::Refused { status: 400, problem }) => {
-                assert!(problem.hint.unwrap().contains("100ms to 10s"))
+                assert!(problem.hint.unwrap().contains("100ms to 10s"));
             }
             other => panic!("{within}: {other:?}"),
         }
