@@ -182,21 +182,25 @@ fn probes() -> Vec<Panel> {
     vec![
         panel("Probes", "short", "Peers that were asked how they are (`pams-server probe`), by verdict. partly: some were answered and some not, so that a way is cut; the answer says which. home_unreachable: look at the servers first.")
             .stacked(Stack::Bars)
+            .size(12, 8)
             .nothing("nobody asked")
-            .colours(vec![("reachable", GREEN), ("partly", YELLOW), ("unreachable", RED), ("offline", style::PALE), ("home_unreachable", ORANGE), ("unknown", PURPLE)])
+            .colours(vec![("reachable", GREEN), ("partly", YELLOW), ("unreachable", RED), ("offline", style::PALE), ("home_unreachable", ORANGE), ("unknown", style::GREY)])
             .ask("{{verdict}}", &chosen(&s::PROBES).is_not("by", "server").increase(RATE).sum(&["verdict"])),
         panel("Asked for by", "short", "Who asked: operator on the admin socket, http on the TCP port (`probe.http`), server: other servers, of peers whose home this is.")
             .stacked(Stack::Bars)
+            .size(12, 8)
             .nothing("nobody asked")
             .ask("{{by}}", &chosen(&s::PROBES).increase(RATE).sum(&["by"])),
         panel("Until a probe was answered", "s", "p95: 19 of 20 took no longer. One that nobody answers takes all the time that it was given, 2 s unless that is said.")
             .log()
+            .size(12, 8)
             .nothing("nobody asked")
             .colours(style::quantiles())
             .ask("p50", &took().quantile(0.5, &[]))
             .ask("p95", &took().quantile(0.95, &[])),
         panel("Probes refused", "short", "By reason. caller and target: asked too often. forbidden: on the TCP port of a server that does not allow it. not_home: servers that do not yet agree on who is whose home.")
             .stacked(Stack::Bars)
+            .size(12, 8)
             .nothing("none refused")
             .ask("{{reason}}", &chosen(&s::PROBES_REFUSED).increase(RATE).sum(&["reason"])),
     ]

@@ -187,9 +187,9 @@ impl World {
             Output::Event(event) => self.came_or_went(node(event.peer).expect("a node"), event.what),
             Output::Forgot { .. } => {}
             Output::Push { .. }
-            | Output::Probed { .. }
             | Output::Sibling(_)
             | Output::Held { .. }
+            | Output::Probed { .. }
             | Output::Evacuated { .. } => {
                 panic!("this home knows of no other server: {output:?}")
             }
@@ -291,9 +291,9 @@ impl World {
             | Notice::Implausible { .. }
             | Notice::ViewsFull { .. }
             | Notice::SubscriptionRefused { .. }
+            | Notice::LateChecked { .. }
             | Notice::Server { .. }
             | Notice::Settling { .. }
-            | Notice::LateChecked { .. }
             | Notice::Gossip(_)
             | Notice::BadDeltas { .. }
             | Notice::SiblingsFull { .. }
