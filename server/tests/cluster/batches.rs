@@ -1,7 +1,7 @@
 //! What an agent keeps for its home, as the agent's batcher does: numbered batches that stay until they are acknowledged and are
 //! given again to each next connection, a window of them, an empty one each pace.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use pams_shared::{
     frame::{CHANGES_MAX, RECORDS_MAX},
@@ -34,8 +34,6 @@ pub struct Batches {
     pub due: Option<u64>,
     urgent: bool,
     pace: u64,
-    /// Those that said something.
-    full: BTreeSet<u64>,
     /// The totals of whatever was acknowledged.
     pub acked: Totals,
 }
@@ -100,15 +98,13 @@ impl Batches {
         let changes: Vec<_> = self.changes.drain(..self.changes.len().min(CHANGES_MAX)).collect();
         let records: Vec<_> = self.records.drain(..self.records.len().min(RECORDS_MAX)).collect();
         self.urgent = !self.changes.is_empty();
-        if !changes.is_empty() || !records.is_empty() {
-            self.full.insert(self.last);
-        }
         Batch { number: self.last, changes, records, told: None }
     }
 
-    /// The newest batch up to this one that said something.
+    /// The newest batch up to this one that said something and is not acknowledged yet.
     pub fn newest_full(&self, upto: u64) -> Option<u64> {
-        self.full.range(..=upto).next_back().copied()
+        let said = |b: &&Batch| b.number <= upto && !(b.records.is_empty() && b.changes.is_empty());
+        self.unacked.iter().filter(said).map(|b| b.number).next_back()
     }
 
     /// All that there was to say is acknowledged.

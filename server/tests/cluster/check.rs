@@ -105,7 +105,8 @@ impl World {
         let members = core.cluster(self.moment(s)).members;
         let is_up = |who: usize| {
             let member = members.iter().find(|m| m.member.id == setup::id(who));
-            member.is_some_and(|m| !matches!(m.state, MemberState::Down | MemberState::Left))
+            let settled = self.servers[s].turned.get(&setup::id(who)).is_none_or(|at| at + FRESH <= self.now);
+            settled && member.is_some_and(|m| !matches!(m.state, MemberState::Down | MemberState::Left))
         };
         let follows = |(conn, number): &(ConnId, u64)| {
             let side = self.side(*conn, s);
@@ -141,6 +142,9 @@ impl World {
     }
 
     fn noticed(&mut self, s: usize, notice: &Notice) {
+        if let Notice::Server { server, .. } = notice {
+            self.servers[s].turned.insert(*server, self.now);
+        }
         let what = match notice {
             Notice::Resumed { .. } => "resumed",
             Notice::Replayed { .. } => "replayed",

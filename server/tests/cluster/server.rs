@@ -12,7 +12,7 @@ use pams_server::core::{
 };
 use pams_shared::{
     frame::{Frame, HelloAck, close},
-    id::PeerId,
+    id::{PeerId, ServerId},
     moment::Moment,
     pulse::{BEAT, Pulse},
 };
@@ -50,6 +50,8 @@ pub struct Server {
     asker: Option<(ConnId, u64)>,
     /// The newest (epoch, batch) of each peer that it has acknowledged: that it may say again.
     pub acked: BTreeMap<PeerId, (u64, u64)>,
+    /// When it last concluded something of another server.
+    pub turned: BTreeMap<ServerId, u64>,
     /// When it last did not run, or had just started.
     pub shaken: u64,
 }
@@ -73,6 +75,7 @@ impl Server {
             hellos: BTreeMap::new(),
             asker: None,
             acked: BTreeMap::new(),
+            turned: BTreeMap::new(),
             shaken: 0,
         }
     }

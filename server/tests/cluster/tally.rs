@@ -41,7 +41,6 @@ const COUNTED: &[&str] = &[
     "linked",
     "idle",
     "reset",
-    "crossed",
     "call_failed",
     "follow_ended",
     "deltas",
