@@ -4,11 +4,11 @@
 //! Defaults depend on who runs the server: root gets the system's directory, anybody else their own. What is left open
 //! here and found out at the start (the host's name, the address that tokens give) has an accessor that fills it in.
 
+mod http;
+
 use std::{
-    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
-    str::FromStr,
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use pams_shared::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::http::{Http, HttpError};
 use crate::core::{PamsConfig, PamsConfigError, view::PAGE_MAX};
 
 /// What this program calls itself to others.
@@ -199,14 +200,6 @@ pub enum Ack {
     Local,
 }
 
-/// Where HTTP is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Http {
-    Off,
-    At(SocketAddr),
-}
-
 impl Config {
     /// The label: as configured, else the host's name.
     pub fn label(&self) -> String {
@@ -338,51 +331,6 @@ impl Limits {
         within("limits.subscriptions", self.subscriptions, 0, KEPT_MAX)?;
         within("limits.entries", self.entries, 1, KEPT_MAX)?;
         within("limits.kinds", self.kinds, 3, KINDS_MAX)
-    }
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self::At(SocketAddr::from(([127, 0, 0, 1], 7480)))
-    }
-}
-
-impl FromStr for Http {
-    type Err = HttpError;
-
-    fn from_str(text: &str) -> Result<Self, HttpError> {
-        match text {
-            "off" => Ok(Self::Off),
-            at => at.parse().map(Self::At).map_err(|_| HttpError(at.to_owned())),
-        }
-    }
-}
-
-/// Text that names no place to serve HTTP.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address; give ip:port, as in \"127.0.0.1:7480\", or \"off\"")]
-pub struct HttpError(String);
-
-impl TryFrom<String> for Http {
-    type Error = HttpError;
-
-    fn try_from(text: String) -> Result<Self, HttpError> {
-        text.parse()
-    }
-}
-
-impl From<Http> for String {
-    fn from(http: Http) -> Self {
-        http.to_string()
-    }
-}
-
-impl fmt::Display for Http {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => f.write_str("off"),
-            Self::At(address) => address.fmt(f),
-        }
     }
 }
 
