@@ -5,7 +5,7 @@
 //! [`Choice::deadline`]). Nearness is the RTT of a QUIC connection, or of a handshake alone where there was none; a server
 //! is left for a nearer one, or because it is full, seldom and only by a clear margin.
 //!
-//! [`book`] is what is known of the servers, [`silence`] when a home counts as silent.
+//! `book` is what is known of the servers, `silence` when a home counts as silent.
 
 mod book;
 mod silence;

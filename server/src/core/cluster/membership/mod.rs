@@ -7,7 +7,7 @@
 //! What it adds to `foca`, and why:
 //! - **Members are ids.** `foca` knows lives: (id, generation, bump). A start is a new generation; whoever was taken for down
 //!   by mistake comes back under the next bump. Greater wins, so what is said of an older life changes nothing. Telling
-//!   follows the id ([`view`]): Down once it has lasted [`MembershipConfig::settle`], Alive at once, so that the flap of a
+//!   follows the id (`view`): Down once it has lasted [`MembershipConfig::settle`], Alive at once, so that the flap of a
 //!   renewal is not told. The engine's list is read whole after every input: there is no second truth to be repaired.
 //! - **Leaving is not failing.** The last bump of a generation means that it left; it is told as [`State::Left`].
 //! - **News go at once**, to [`MembershipConfig::fan_out`] others, then every [`MembershipConfig::gossip_every`] while there
@@ -15,13 +15,13 @@
 //! - **An answered probe makes room for the next**, after a pause; one that is not answered gets its whole period. So a crash
 //!   is met soon, though the period bears an indirect probe over long ways.
 //!   Halfway through, it is asked a second time, so that with few others one lost message makes no suspect; and from one far
-//!   away that answer, too, is awaited ([`ways`]).
+//!   away that answer, too, is awaited (`ways`).
 //! - **Doubt yourself first.** After a stall, all waiting for others begins anew, since what they said is still to be read:
 //!   who slept accuses nobody. Late timers are taken for a stall, too, once each.
 //! - **Nobody is lost.** Those down are called every [`MembershipConfig::announce_every`], also when no one else is left;
 //!   who is met is called at once. One call that gets through brings both sides together.
 //! - **Nothing from outside is believed unread**: a message is decoded whole, its sender is the proven one, gossip of a later
-//!   start of ourselves and of members beyond the bound is taken out ([`wire`]).
+//!   start of ourselves and of members beyond the bound is taken out (`wire`).
 //!
 //! Trust: a sibling is believed about others, as SWIM must. A false Down is undone by the one it hits within a round trip.
 
