@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// The home tells of a peer. It never goes back.
+    /// The home tells of a peer. It never goes back, but to a new home that has not heard the peer say anything yet.
     fn told(&mut self, a: usize, about: PeerId, news: Option<News>) {
         self.tally.count("told");
         let home = self.agents[a].home;
@@ -190,7 +190,7 @@ impl World {
         let before = self.agents[a].told.insert(about, news.clone()).flatten();
         if let (Some(before), Some(news)) = (before, news) {
             assert!(
-                before.order <= news.order || banned,
+                before.order <= news.order || banned || news.presence.is_none(),
                 "{} is told of {about} backwards: {before:?} {news:?}",
                 trace::name(a)
             );
