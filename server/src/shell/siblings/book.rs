@@ -13,10 +13,10 @@ use tokio::{sync::watch, task::JoinSet};
 
 const FILE: &str = "servers.json";
 /// Servers that are kept.
-const SERVERS_MAX: usize = 256;
+const SERVERS_MAX: usize = 64;
 
 /// One server of the file.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Line {
     id: ServerId,
     name: String,
@@ -45,12 +45,7 @@ impl Book {
 /// Where servers were known last, each as `ip:port`; none if there is no file, or it can't be read, which is told.
 pub fn restore(dir: &Path) -> Vec<String> {
     let path = dir.join(FILE);
-    let read = files::read(&path).map_err(|e| e.to_string());
-    let parsed = read.and_then(|bytes| match bytes {
-        None => Ok(Vec::new()),
-        Some(bytes) => serde_json::from_slice::<Vec<Line>>(&bytes).map_err(|e| e.to_string()),
-    });
-    match parsed {
+    match read(&path) {
         Ok(lines) => lines.into_iter().take(SERVERS_MAX).flat_map(|l| l.addresses).map(|a| a.to_string()).collect(),
         Err(problem) => {
             tracing::warn!(path = %path.display(), problem, "the servers of the last run are not known any more");
@@ -59,13 +54,32 @@ pub fn restore(dir: &Path) -> Vec<String> {
     }
 }
 
+fn read(path: &Path) -> Result<Vec<Line>, String> {
+    match files::read(path).map_err(|e| e.to_string())? {
+        None => Ok(Vec::new()),
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| e.to_string()),
+    }
+}
+
+/// Those that are known now, then those of before: a start that has not met them yet must not be what forgets them.
+fn joined(members: Vec<Member>, before: &[Line]) -> Vec<Line> {
+    let mut lines: Vec<_> =
+        members.into_iter().map(|m| Line { id: m.id, name: m.name, addresses: m.addresses }).collect();
+    let known = lines.len();
+    lines.extend(
+        before.iter().filter(|line| lines[..known].iter().all(|l| l.id != line.id)).cloned().collect::<Vec<_>>(),
+    );
+    lines.truncate(SERVERS_MAX);
+    lines
+}
+
 async fn keep(path: PathBuf, mut latest: watch::Receiver<Vec<Member>>) {
     while latest.changed().await.is_ok() {
         let members = latest.borrow_and_update().clone();
         let path = path.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let line = |m: Member| Line { id: m.id, name: m.name, addresses: m.addresses };
-            let lines: Vec<_> = members.into_iter().take(SERVERS_MAX).map(line).collect();
+            // What cannot be read is written anew.
+            let lines = joined(members, &read(&path).unwrap_or_default());
             let bytes = serde_json::to_vec_pretty(&lines).map_err(|e| e.to_string())?;
             files::replace(&path, &bytes).map_err(|e| e.to_string())
         });
@@ -100,6 +114,12 @@ mod tests {
         drop(book);
         tasks.join_next().await;
         assert_eq!(restore(dir.path()), ["192.0.2.1:7420", "192.0.2.2:7420"]);
+        // The next start meets one of them and a new one.
+        let book = Book::start(dir.path(), &mut tasks);
+        book.write(vec![member(2), member(3)]);
+        drop(book);
+        tasks.join_next().await;
+        assert_eq!(restore(dir.path()), ["192.0.2.2:7420", "192.0.2.3:7420", "192.0.2.1:7420"]);
         std::fs::write(dir.path().join(FILE), "[{").unwrap();
         assert_eq!(restore(dir.path()), Vec::<String>::new());
     }

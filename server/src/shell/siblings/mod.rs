@@ -159,6 +159,8 @@ impl Siblings {
         match input {
             SiblingInput::Unlinked { link } => {
                 self.links().remove(link);
+                // Its streams' tasks ended with it, and told nothing.
+                self.feeds.retain(|_, feed| !feed.is_closed());
             }
             SiblingInput::Unfollowed { stream } => {
                 self.feeds.remove(stream);
