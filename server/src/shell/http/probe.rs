@@ -19,7 +19,7 @@ use crate::core::probe::{Caller, ProbeAnswer, ProbeRefused, Refused, WITHIN, WIT
 #[serde(deny_unknown_fields)]
 pub struct ProbeQuery {
     /// How long the answer may take: 100ms to 10s.
-    #[param(example = "2s", default = "2s")]
+    #[param(example = "2s", default = "2s", pattern = "^([1-9]s|10s|[1-9][0-9]{2,3}ms)$")]
     within: Option<String>,
 }
 
@@ -47,7 +47,8 @@ pub async fn probe(
 }
 
 fn read(text: String) -> Result<Duration, Refusal> {
-    let within = humantime::parse_duration(&text).ok().filter(|within| (WITHIN_MIN..=WITHIN_MAX).contains(within));
+    let within =
+        humantime::parse_duration(text.trim()).ok().filter(|within| (WITHIN_MIN..=WITHIN_MAX).contains(within));
     within.ok_or_else(|| {
         Refusal::bad(format!("within {text:?} cannot be used"))
             .hint("give a time with its unit, 100ms to 10s, such as 2s")
