@@ -6,8 +6,13 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use pams_shared::record::{Ledger, Outcome, Record, Stage};
 use serde_json::Value;
+use tokio::process::Child;
 
 pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// What a test may wait for one thing; longer, and it has failed.
@@ -50,6 +55,25 @@ pub fn free_port() -> SocketAddr {
     });
     let is_free = |at: &SocketAddr| UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok();
     tried.take(15_000).find(is_free).expect("a free port")
+}
+
+/// A process that does not run; it goes on when this is dropped.
+pub struct Stopped(Pid);
+
+impl Stopped {
+    /// This process, of a child that was not waited for.
+    pub fn of(child: &Child) -> Self {
+        let process = Pid::from_raw(child.id().expect("a process that was not waited for").cast_signed());
+        kill(process, Signal::SIGSTOP).unwrap();
+        Self(process)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It may be killed already.
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
 }
 
 pub fn ledger_of(value: &Value) -> Ledger {

@@ -7,10 +7,6 @@ use std::{
     process::{ExitStatus, Output, Stdio},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use pams_shared::{
     expo::Exposition,
     id::PeerId,
@@ -25,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    harness::{LOOPBACK, PATIENCE, eventually, ledger_of},
+    harness::{LOOPBACK, PATIENCE, Stopped, eventually, ledger_of},
     http::{json, scrape, try_get},
 };
 
@@ -40,25 +36,6 @@ pub struct Pams {
     pub http: SocketAddr,
     /// The line that the first start printed.
     pub join_line: Option<String>,
-}
-
-/// A process that does not run; it goes on when this is dropped.
-pub struct Stopped(Pid);
-
-impl Stopped {
-    /// This process, of a child that was not waited for.
-    pub fn of(child: &Child) -> Self {
-        let process = Pid::from_raw(child.id().expect("a process that was not waited for").cast_signed());
-        kill(process, Signal::SIGSTOP).unwrap();
-        Self(process)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // It may be killed already.
-        let _ = kill(self.0, Signal::SIGCONT);
-    }
 }
 
 fn command() -> Command {

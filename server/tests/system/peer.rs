@@ -30,9 +30,8 @@ use tokio::{
 };
 
 use crate::{
-    harness::{LOOPBACK, eventually, free_port},
+    harness::{LOOPBACK, Stopped, eventually, free_port},
     http::scrape,
-    pams::Stopped,
 };
 
 /// Records that a test may make.
