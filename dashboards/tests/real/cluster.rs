@@ -8,11 +8,13 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use pams_agent::{config::Http as AgentHttp, shell::handle::Handle};
 use pams_server::{
     config::{Config as ServerConfig, Http},
+    core::probe::{Caller, WITHIN},
     shell as server,
 };
 use pams_shared::{
     clock::Clock,
     frame::Role,
+    id::PeerId,
     identity::{Grant, Token, TokenStore, pin_of},
     sim::Link,
     status::{Liveness, Status},
@@ -80,6 +82,7 @@ impl Cluster {
         for ((seat, (_, _, status)), token) in stay.iter().zip(CAST).zip(tokens.iter().cycle()) {
             let agent = everybody(seat).start(Some(token)).await;
             news.spawn(tell(agent.running.handle.clone(), status));
+            news.spawn(probe(servers[0].handle.clone(), agent.peer));
             agents.push(agent);
         }
         let mut doomed = Vec::new();
@@ -184,6 +187,17 @@ async fn tell(handle: Handle, status: Status) {
     for n in 0u64.. {
         ticks.tick().await;
         if handle.publish(status, Some(n.to_string())).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Asks a server how the peer is, again and again.
+async fn probe(server: server::handle::Handle, peer: PeerId) {
+    let mut ticks = tokio::time::interval(2 * NEWS);
+    loop {
+        ticks.tick().await;
+        if server.probe(peer, WITHIN, Caller::Operator).await.is_err() {
             return;
         }
     }
