@@ -105,37 +105,36 @@ impl Pams {
         }
         cluster.membership.handle(now, membership::Input::Tick);
         cluster.share.tick(now);
-        while let Some(output) = cluster.membership.poll() {
-            match output {
-                membership::Output::Send { to, bytes } => {
-                    let link = cluster.links.with(to);
-                    cluster.out.extend(link.map(|link| SiblingOutput::Gossip { link, bytes }));
-                }
-                membership::Output::Changed { member, state } => {
-                    let server = member.id;
-                    match state {
-                        State::Left => cluster.calls.drop(server),
-                        _ => cluster.calls.want(now, cluster.me.id, server),
-                    }
-                    cluster.counts.downs += u64::from(state == State::Down);
-                    let notice = Notice::Server { server, name: member.name, state };
-                    if self.outputs.len() < super::super::OUTPUTS_MAX {
-                        self.outputs.push_back(Output::Notice(notice));
-                    }
-                }
-                membership::Output::Notice(notice) => {
-                    if self.outputs.len() < super::super::OUTPUTS_MAX {
-                        self.outputs.push_back(Output::Notice(Notice::Gossip(notice)));
-                    }
-                }
-            }
+        while let Some(output) = self.cluster.membership.poll() {
+            self.membership_said(now, output);
         }
+        let cluster = &mut self.cluster;
         cluster.call(now);
         cluster.plan(now);
         cluster.list();
         cluster.listen(now);
         cluster.held = cluster.is_held();
         cluster.servers_due = cluster.servers(self.config.peers_max, self.directory.len());
+    }
+
+    fn membership_said(&mut self, now: Moment, output: membership::Output) {
+        let cluster = &mut self.cluster;
+        match output {
+            membership::Output::Send { to, bytes } => {
+                let link = cluster.links.with(to);
+                cluster.out.extend(link.map(|link| SiblingOutput::Gossip { link, bytes }));
+            }
+            membership::Output::Changed { member, state } => {
+                let server = member.id;
+                match state {
+                    State::Left => cluster.calls.drop(server),
+                    _ => cluster.calls.want(now, cluster.me.id, server),
+                }
+                cluster.counts.downs += u64::from(state == State::Down);
+                self.notice(Notice::Server { server, name: member.name, state });
+            }
+            membership::Output::Notice(notice) => self.notice(Notice::Gossip(notice)),
+        }
     }
 
     /// Hands on what the siblings are to be sent.
