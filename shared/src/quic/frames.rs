@@ -45,14 +45,12 @@ pub async fn read_frame(stream: &mut RecvStream) -> Result<Option<Frame>, Stream
 
 /// Writes one frame, waiting for the other side's window. Not cancel safe either. A frame over the bound is not sent.
 pub async fn write_frame(stream: &mut SendStream, frame: &Frame) -> Result<(), StreamError> {
-    let body = wire::encode(frame);
-    if body.len() > STREAM_BYTES_MAX {
+    let bytes = wire::encode_delimited(frame);
+    // A body of that length has one of LENGTH_BYTES_MAX before it.
+    if bytes.len() > LENGTH_BYTES_MAX + STREAM_BYTES_MAX {
         return Err(StreamError::Oversized);
     }
-    let mut bytes = Vec::with_capacity(LENGTH_BYTES_MAX + body.len());
-    prost::encoding::encode_varint(body.len() as u64, &mut bytes);
-    bytes.extend_from_slice(&body);
-    Ok(stream.write_all(&bytes).await?)
+    Ok(stream.write_chunk(bytes.into()).await?)
 }
 
 async fn read_length(stream: &mut RecvStream) -> Result<Option<usize>, StreamError> {

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use prost::bytes::{Bytes, BytesMut};
+
 use super::FrameError;
 
 pub(super) const fn invalid(field: &'static str, problem: &'static str) -> FrameError {
@@ -11,6 +13,22 @@ pub(super) const fn invalid(field: &'static str, problem: &'static str) -> Frame
 
 fn malformed(problem: &str) -> FrameError {
     FrameError::Malformed(problem.into())
+}
+
+/// Ids and the like of one frame that is written: in one buffer, instead of two allocations each.
+pub(super) struct Arena(BytesMut);
+
+impl Arena {
+    /// With room for all that is put in.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self(BytesMut::with_capacity(bytes))
+    }
+
+    /// The parts, one behind the other.
+    pub(super) fn put(&mut self, parts: &[&[u8]]) -> Bytes {
+        parts.iter().for_each(|part| self.0.extend_from_slice(part));
+        self.0.split().freeze()
+    }
 }
 
 /// One field as it stands in the bytes.

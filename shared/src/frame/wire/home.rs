@@ -1,11 +1,11 @@
 //! What an agent reports to its home (`home.proto`). Records name their kind by its place in a list of the batch.
 
-use prost::bytes::{Bytes, BytesMut};
+use prost::bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
     FrameError,
-    field::{self, id, invalid},
+    field::{self, Arena, id, invalid},
     peer::{known_liveness, known_status},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub(super) fn count(report: &[u8]) -> Result<(), FrameError> {
 
 impl From<&Report> for proto::Report {
     fn from(r: &Report) -> Self {
-        let mut ids = Ids(BytesMut::with_capacity(r.records.len() * (16 + 24) + r.views.len() * 16));
+        let mut ids = Arena::with_capacity(r.records.len() * (16 + 24) + r.views.len() * 16);
         let mut kinds: Vec<&Kind> = Vec::new();
         let records = r.records.iter().map(|record| {
             let kind = kinds.iter().position(|k| **k == record.kind).unwrap_or_else(|| {
@@ -87,24 +87,6 @@ impl From<proto::ReportAck> for ReportAck {
     }
 }
 
-/// The ids of a batch, in one buffer instead of an allocation each.
-struct Ids(BytesMut);
-
-impl Ids {
-    fn put(&mut self, id: &[u8]) -> Bytes {
-        self.0.extend_from_slice(id);
-        self.0.split().freeze()
-    }
-
-    fn correlator(&mut self, c: &Correlator) -> Bytes {
-        self.0.extend_from_slice(&c.trace);
-        if !c.is_short() {
-            self.0.extend_from_slice(&c.span);
-        }
-        self.0.split().freeze()
-    }
-}
-
 pub(super) fn kind(name: &str, field: &'static str) -> Result<Kind, FrameError> {
     Kind::parse(name).ok_or(invalid(field, "not 1 to 64 of a-z 0-9 . _ -"))
 }
@@ -144,9 +126,9 @@ pub(super) fn ledger(t: &proto::Totals) -> Result<Ledger, FrameError> {
     Ok(Ledger { opened, good, aborted, failed, unknown, in_flight, late, duplicate })
 }
 
-fn encode_view(v: &View, ids: &mut Ids) -> proto::View {
+fn encode_view(v: &View, ids: &mut Arena) -> proto::View {
     proto::View {
-        peer: ids.put(v.peer.as_bytes()),
+        peer: ids.put(&[v.peer.as_bytes()]),
         liveness: v.liveness.map_or(proto::Liveness::Unspecified, Into::into).into(),
         status: v.status.map_or(proto::Status::Unspecified, Into::into).into(),
         missed: v.missed,
@@ -169,11 +151,11 @@ fn view(v: &proto::View) -> Result<View, FrameError> {
     })
 }
 
-fn encode_record(r: &Record, kind: usize, ids: &mut Ids) -> proto::Record {
+fn encode_record(r: &Record, kind: usize, ids: &mut Arena) -> proto::Record {
     proto::Record {
         kind: u32::try_from(kind).unwrap_or(u32::MAX),
-        target: ids.put(r.target.as_bytes()),
-        correlator: ids.correlator(&r.correlator),
+        target: ids.put(&[r.target.as_bytes()]),
+        correlator: encode_correlator(&r.correlator, ids),
         outcome: proto::Outcome::from(r.outcome).into(),
         reason: r.reason.map_or(proto::Reason::Unspecified, Into::into).into(),
         opened_ms: r.opened_ms,
@@ -187,6 +169,10 @@ fn encode_record(r: &Record, kind: usize, ids: &mut Ids) -> proto::Record {
         path_rtt_ns: r.path_rtt_ns,
         total_ns: r.total_ns,
     }
+}
+
+fn encode_correlator(c: &Correlator, ids: &mut Arena) -> Bytes {
+    if c.is_short() { ids.put(&[&c.trace]) } else { ids.put(&[&c.trace, &c.span]) }
 }
 
 fn record(r: &proto::Record, kinds: &[Kind]) -> Result<Record, FrameError> {

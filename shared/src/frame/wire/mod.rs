@@ -8,7 +8,7 @@
 //! - refuses what no version sends: ids of another length, a required field left out, sums that cannot be.
 //!
 //! Text comes from strangers and ends in terminals, logs and label values: it is bounded in bytes, and stripped of
-//! characters that steer instead of show. It knows nothing of streams: the length before a frame is the caller's.
+//! characters that steer instead of show. The length that a frame has before it on a stream is read by whoever reads the stream.
 
 mod field;
 mod home;
@@ -70,6 +70,11 @@ mod tag {
 /// The bytes of a frame: a datagram as it is, or what stands behind its length on a stream.
 pub fn encode(frame: &Frame) -> Vec<u8> {
     message(frame).encode_to_vec()
+}
+
+/// The bytes of a frame behind their length, a varint: as on a stream.
+pub fn encode_delimited(frame: &Frame) -> Vec<u8> {
+    message(frame).encode_length_delimited_to_vec()
 }
 
 /// Appends the bytes of a frame to `out`, a buffer that grows.

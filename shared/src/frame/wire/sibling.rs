@@ -4,7 +4,7 @@ use prost::{Message, bytes::Bytes};
 
 use super::{
     FrameError,
-    field::{self, clip, id, invalid, observed, text},
+    field::{self, Arena, clip, id, invalid, observed, text},
     home, join,
     peer::{count_profile, known_liveness, known_status, rejection},
     subscribe::{self, bytes},
@@ -154,6 +154,8 @@ impl TryFrom<proto::Follow> for Follow {
 
 impl From<&Deltas> for proto::Deltas {
     fn from(d: &Deltas) -> Self {
+        let bytes = |s: &Shared| s.peer.as_bytes().len() + s.lot.as_ref().map_or(0, |lot| lot.bytes().len());
+        let mut arena = Arena::with_capacity(d.entries.iter().map(bytes).sum());
         Self {
             owner: raw(d.owner.as_bytes()),
             generation: d.generation,
@@ -161,7 +163,7 @@ impl From<&Deltas> for proto::Deltas {
             bulk: d.bulk,
             bulk_end: d.bulk_end,
             upto: d.upto,
-            entries: d.entries.iter().map(|entry| shared(entry, d.generation)).collect(),
+            entries: d.entries.iter().map(|entry| shared(entry, d.generation, &mut arena)).collect(),
             digest: d.digest,
         }
     }
@@ -187,13 +189,13 @@ impl TryFrom<proto::Deltas> for Deltas {
     }
 }
 
-fn shared(s: &Shared, stream: u64) -> proto::Shared {
+fn shared(s: &Shared, stream: u64, arena: &mut Arena) -> proto::Shared {
     proto::Shared {
-        peer: bytes(s.peer),
+        peer: arena.put(&[s.peer.as_bytes()]),
         seq: s.seq,
         epoch: s.epoch,
         attach: s.attach,
-        lot: s.lot.as_ref().map(|lot| raw(lot.bytes())).unwrap_or_default(),
+        lot: s.lot.as_ref().map(|lot| arena.put(&[lot.bytes()])).unwrap_or_default(),
         banned: s.banned,
         generation: if s.generation == stream { 0 } else { s.generation },
     }
