@@ -143,8 +143,8 @@ pams_shared::config! {
 pams_shared::config! {
     /// Who may have a peer asked how it is right now. Whoever can open the admin socket may.
     pub struct ProbeConfig {
-        /// Also everybody who can reach the TCP port of http, which asks nobody who they are: all of them together up to 5 times
-        /// a second, each peer once a second.
+        /// Also everybody who can reach the TCP port of http, which asks nobody who they are: each address (IPv6: each /64) up to
+        /// 5 times a second, all of them up to 20 times, each peer once a second.
         http: bool = PamsConfig::default().probe_http,
     }
 }
