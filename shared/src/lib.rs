@@ -62,6 +62,8 @@ pub mod landing;
 #[cfg(feature = "io")]
 pub mod logs;
 #[cfg(feature = "io")]
+pub mod lookup;
+#[cfg(feature = "io")]
 pub mod openapi;
 #[cfg(feature = "io")]
 pub mod process;

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use crate::{
     frame::{Frame, Issued, Join, Role, close},
     identity::{JOIN_NAME, Token, join_tls, system_time},
+    lookup::Resolver,
     quic,
     record::{Reason, Why},
     socket::Socket,
@@ -33,9 +34,15 @@ pub enum RedeemError {
 }
 
 /// Asks one of the token's servers, through `endpoint`, under which is `socket`. `join` is made with the same token.
-pub async fn redeem(endpoint: &Endpoint, socket: &Socket, token: &Token, join: Join) -> Result<Issued, RedeemError> {
+pub async fn redeem(
+    endpoint: &Endpoint,
+    socket: &Socket,
+    resolver: &Resolver,
+    token: &Token,
+    join: Join,
+) -> Result<Issued, RedeemError> {
     let role = join.role;
-    match timeout(PATIENCE, ask(endpoint, socket, token, &Frame::Join(join))).await {
+    match timeout(PATIENCE, ask((endpoint, socket, resolver), token, &Frame::Join(join))).await {
         Ok(Ok((_, Frame::Issued(issued)))) => Ok(issued),
         Ok(Ok((at, Frame::Refused(refused)))) => Err(RedeemError::Refused { at, role, detail: refused.detail }),
         Ok(Ok((at, _))) => Err(RedeemError::Answer { at }),
@@ -46,7 +53,11 @@ pub async fn redeem(endpoint: &Endpoint, socket: &Socket, token: &Token, join: J
 
 /// Asks whichever of the token's servers answers first, and only that one: each answer may use the token up. The cluster has
 /// then spoken; another of its servers would say the same.
-async fn ask(endpoint: &Endpoint, socket: &Socket, token: &Token, request: &Frame) -> Result<(SocketAddr, Frame), Why> {
+async fn ask(
+    (endpoint, socket, resolver): (&Endpoint, &Socket, &Resolver),
+    token: &Token,
+    request: &Frame,
+) -> Result<(SocketAddr, Frame), Why> {
     let tls = join_tls(token.pin, system_time());
     let client = tls
         .map_err(|e| e.to_string())
@@ -60,7 +71,7 @@ async fn ask(endpoint: &Endpoint, socket: &Socket, token: &Token, request: &Fram
             called.map(|connection| (at, connection)).map_err(|why| told(at, why))
         }
     };
-    let (at, connection) = quic::race(&addresses(token), call).await?;
+    let (at, connection) = quic::race(resolver, &addresses(token), call).await?;
     let answer = quic::request(&connection, request).await;
     connection.close(close::DONE.into(), b"");
     answer.map(|frame| (at, frame)).map_err(|error| told(at, error.why()))

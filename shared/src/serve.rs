@@ -3,7 +3,7 @@
 //!
 //! How long an answer may take, and how large a body may be, is the router's matter.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, net::IpAddr, time::Duration};
 
 use axum::{
     Json, Router,
@@ -120,8 +120,11 @@ where
 }
 
 /// Who is on the other end of a connection, as far as the kernel knows; each request has it as an extension.
-#[derive(Clone, Copy, Debug)]
-pub struct Caller(Option<UCred>);
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller {
+    cred: Option<UCred>,
+    from: Option<IpAddr>,
+}
 
 /// A stream that can tell who called.
 pub trait Calling {
@@ -130,21 +133,26 @@ pub trait Calling {
 
 impl Calling for UnixStream {
     fn caller(&self) -> Caller {
-        Caller(self.peer_cred().ok())
+        Caller { cred: self.peer_cred().ok(), from: None }
     }
 }
 
 impl Calling for TcpStream {
-    /// Nobody can be known by an address.
+    /// Nobody can be known by an address, but told from others.
     fn caller(&self) -> Caller {
-        Caller(None)
+        Caller { cred: None, from: self.peer_addr().ok().map(|at| at.ip().to_canonical()) }
     }
 }
 
 impl Caller {
+    /// Of a TCP connection.
+    pub fn address(self) -> Option<IpAddr> {
+        self.from
+    }
+
     /// Leaves a trace of who asked for a change.
     pub fn log(self, asked: &str) {
-        match self.0 {
+        match self.cred {
             Some(cred) => tracing::debug!(uid = cred.uid(), gid = cred.gid(), pid = cred.pid(), "asked for {asked}"),
             None => tracing::debug!("asked for {asked}, by nobody known"),
         }

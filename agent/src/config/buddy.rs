@@ -74,7 +74,10 @@ mod tests {
         for (text, expected) in [
             ("beta", "\"beta\" is no peer id"),
             ("", "\"\" is no peer id"),
-            (&format!("{id}@beta"), "\"beta\" is no address: expected host:port"),
+            (
+                &format!("{id}@beta"),
+                "\"beta\" is no address: expected host:port, or a service such as _pams._udp.example.org",
+            ),
             (&format!("{id}@"), "\"\" is no address"),
         ] {
             assert!(text.parse::<Buddy>().unwrap_err().starts_with(expected), "{text}");

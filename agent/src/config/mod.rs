@@ -76,8 +76,9 @@ pams_shared::config! {
         /// The control socket that `pams-agent status` and its like talk to (mode 0660). Default for root:
         /// /run/pams/agent.sock; for others: pams/agent.sock in $XDG_RUNTIME_DIR, else agent.sock in data_dir.
         socket: Option<PathBuf> = None => PathBuf::from("/run/pams/agent.sock"),
-        /// Servers to report to, as host:port, beside those that the join token named; the first that answers is home. It
-        /// tells of all others, which are kept in data_dir: none of these need be there at a later start.
+        /// Servers to report to, as host:port, or as a service such as "_pams._udp.example.org", whose SRV records name them,
+        /// beside those that the join token named; the first that answers is home. It tells of all others, which are kept in
+        /// data_dir: none of these need be there at a later start.
         homes: Vec<Address> = Vec::new(),
         /// Addresses, ip:port, at which others can reach this peer. Default: found out from the interfaces and the home.
         advertise: Vec<SocketAddr> = Vec::new(),

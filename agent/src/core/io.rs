@@ -122,7 +122,7 @@ pub enum Input {
 /// How it stands with the search for a home.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Trying {
-    /// `host:port` of the last try.
+    /// `host:port`, or the service, of the last try.
     #[schema(example = "home.example.org:7420")]
     pub home: String,
     /// What the name stands for; empty: it does not resolve.

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
+use pams_shared::lookup::Resolver;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -49,7 +50,13 @@ fn is_global(address: &IpAddr) -> bool {
 }
 
 /// Looks until nobody listens any more.
-pub async fn watch(interfaces: Interfaces, bound: SocketAddr, homes: Vec<String>, moved: mpsc::Sender<Moved>) {
+pub async fn watch(
+    interfaces: Interfaces,
+    resolver: Resolver,
+    bound: SocketAddr,
+    homes: Vec<String>,
+    moved: mpsc::Sender<Moved>,
+) {
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut known, mut settle) = (interfaces(), 0);
@@ -70,7 +77,7 @@ pub async fn watch(interfaces: Interfaces, bound: SocketAddr, homes: Vec<String>
         settle -= 1;
         let found = tokio::select! {
             () = moved.closed() => return, // also while a name server is silent
-            found = own_addresses(bound, &homes) => found,
+            found = own_addresses(&resolver, bound, &homes) => found,
         };
         if moved.send(Moved { lost, found }).await.is_err() {
             return;
@@ -90,7 +97,7 @@ mod tests {
         let now = Arc::new(Mutex::new(BTreeSet::from([ip("192.0.2.1")])));
         let (of, (tell, mut told)) = (now.clone(), mpsc::channel(1));
         let bound = "127.0.0.1:7".parse().unwrap();
-        let watching = watch(Arc::new(move || of.lock().unwrap().clone()), bound, vec![], tell);
+        let watching = watch(Arc::new(move || of.lock().unwrap().clone()), Resolver::default(), bound, vec![], tell);
         let change = async {
             tokio::time::sleep(LOOK * 3).await;
             assert!(told.try_recv().is_err(), "nothing changed");

@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use pams_shared::{
     clock::Clock,
     identity::{AgentIdentity, IdentityError, Token},
+    lookup::Resolver,
     redeem::redeem,
     socket::Socket,
 };
@@ -15,6 +16,7 @@ use quinn::Endpoint;
 pub async fn join(
     endpoint: &Endpoint,
     socket: &Socket,
+    resolver: &Resolver,
     mut identity: AgentIdentity,
     token: &str,
     name: &str,
@@ -28,7 +30,7 @@ pub async fn join(
         bail!("{}", IdentityError::OtherCluster);
     }
     let request = identity.join_request(&token, name, Clock.now().wall_ms())?;
-    let issued = match redeem(endpoint, socket, &token, request).await {
+    let issued = match redeem(endpoint, socket, resolver, &token, request).await {
         Err(error) if identity.is_joined() => {
             tracing::warn!(%error, "not joined again; going on with the certificate from before");
             return Ok(identity);

@@ -6,8 +6,8 @@ use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use pams_shared::{
     clock::Clock,
+    lookup::Resolver,
     moment::Moment,
-    quic,
     record::{Reason, Why},
 };
 use tokio::{net::TcpStream, time::timeout};
@@ -37,10 +37,10 @@ impl Journey {
     }
 
     /// All tries up to that of `home` came to nothing; the next one is at `next`.
-    pub async fn tried(&mut self, home: &str, why: &Why, next: Moment) -> Trying {
+    pub async fn tried(&mut self, resolver: &Resolver, home: &str, why: &Why, next: Moment) -> Trying {
         self.looks = self.looks.saturating_add(1);
         let since_ms = *self.since_ms.get_or_insert_with(|| Clock.now().wall_ms());
-        let resolved = timeout(PATIENCE, quic::resolve(home)).await;
+        let resolved = timeout(PATIENCE, resolver.resolve(home)).await;
         let resolved = resolved.ok().and_then(Result::ok).unwrap_or_default();
         if why.reason != Reason::NoAnswer {
             self.tcp = None; // something spoke
@@ -83,19 +83,20 @@ mod tests {
     #[tokio::test]
     async fn silence_is_looked_into_and_a_word_from_the_other_side_is_enough() {
         let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let resolver = Resolver::default();
         let (mut journey, next) = (Journey::default(), Clock.now() + PATIENCE);
         let silence = Why::new(Reason::NoAnswer, "no answer");
         journey.missed();
-        let first = journey.tried(&dead.to_string(), &silence, next).await;
+        let first = journey.tried(&resolver, &dead.to_string(), &silence, next).await;
         assert_eq!((first.tries, &first.resolved[..], first.tcp), (1, &[dead][..], None));
         journey.missed();
-        let second = journey.tried(&dead.to_string(), &silence, next).await;
+        let second = journey.tried(&resolver, &dead.to_string(), &silence, next).await;
         let tcp = second.tcp.unwrap();
         assert!(tcp.contains("the host is up") && tcp.contains(&format!("UDP {} is open", dead.port())), "{tcp}");
         assert_eq!((second.tries, second.since_ms, second.next_ms), (2, first.since_ms, next.wall_ms()));
-        let third = journey.tried(&dead.to_string(), &Why::new(Reason::Refused, "no"), next).await;
+        let third = journey.tried(&resolver, &dead.to_string(), &Why::new(Reason::Refused, "no"), next).await;
         assert_eq!(third.tcp, None);
-        let unknown = journey.tried("no port", &Why::new(Reason::NotSent, "no"), next).await;
+        let unknown = journey.tried(&resolver, "no port", &Why::new(Reason::NotSent, "no"), next).await;
         assert!(unknown.resolved.is_empty());
     }
 }

@@ -16,6 +16,7 @@ use pams_shared::{
     id::PeerId,
     identity::{self, AgentIdentity},
     logs,
+    lookup::Resolver,
     pulse::Pulse,
     quic,
     record::Record,
@@ -84,6 +85,8 @@ pub struct Options {
     pub logs: Option<logs::Switch>,
     /// Tells the host's addresses; by default its interfaces are asked.
     pub interfaces: Option<Interfaces>,
+    /// Whom to ask for the records of services; by default the system's nameservers.
+    pub resolver: Resolver,
 }
 
 /// Where a started agent is to be found.
@@ -170,7 +173,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
 
     let name = config.label();
     let identity = match &options.join {
-        Some(token) => join(&endpoint, &udp, identity, token, &name).await?,
+        Some(token) => join(&endpoint, &udp, &options.resolver, identity, token, &name).await?,
         None => identity,
     };
     let (Some(own), Some(root), Some(domain)) = (identity.own(), identity.root(), identity.domain()) else {
@@ -223,7 +226,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let (stopped, stop) = watch::channel(false);
     let http = listen(&config, local, &metrics, &stop, &mut tasks).await?;
 
-    let found = own_addresses(bound, &ways).await;
+    let found = own_addresses(&options.resolver, bound, &ways).await;
     let mut presence = keep::presence(&config.data_dir);
     if presence.version == 0 {
         presence.since_ms = started_ms; // never published: online since now
@@ -236,7 +239,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     let (uplink_requests, uplink_inbox) = mpsc::channel(uplink::REQUESTS_MAX);
     let (uplink_tell, uplink_events) = mpsc::channel(uplink::EVENTS_MAX);
     let loop_gone = uplink_tell.clone();
-    let side = Side { me, endpoint: endpoint.clone(), socket: udp.clone(), client: to_home, credentials };
+    let resolver = options.resolver.clone();
+    let side = Side { me, endpoint: endpoint.clone(), socket: udp.clone(), client: to_home, credentials, resolver };
     let seeds = [identity::seed()?, identity::seed()?];
     let uplink = Uplink::new(side, homes.clone(), kept, seeds, uplink_tell, uplink_inbox);
     tasks.spawn(async move {
@@ -249,7 +253,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<Running> 
     tasks.spawn(accept(endpoint.clone(), call));
     let (move_tell, moves) = mpsc::channel(1);
     let interfaces = options.interfaces.unwrap_or_else(|| Arc::new(interfaces::addresses));
-    tasks.spawn(interfaces::watch(interfaces, bound, ways, move_tell));
+    tasks.spawn(interfaces::watch(interfaces, options.resolver, bound, ways, move_tell));
     let keep = Keep::start(&config.data_dir, &mut tasks);
     let shell = Shell {
         core,
@@ -359,14 +363,14 @@ async fn stopping(mut stop: watch::Receiver<bool>) {
 }
 
 /// Where others can call us: what the socket is bound to, else the address that this host has towards its home. No packet is sent.
-pub(super) async fn own_addresses(bound: SocketAddr, homes: &[String]) -> Vec<SocketAddr> {
+pub(super) async fn own_addresses(resolver: &Resolver, bound: SocketAddr, homes: &[String]) -> Vec<SocketAddr> {
     if !bound.ip().is_unspecified() {
         return vec![bound];
     }
     let mut addresses = Vec::new();
     for home in homes {
         // Neither the start nor news of a lost address waits long for a name server that is silent.
-        let found = tokio::time::timeout(RESOLVE_PATIENCE, quic::resolve(home)).await.ok().and_then(Result::ok);
+        let found = tokio::time::timeout(RESOLVE_PATIENCE, resolver.resolve(home)).await.ok().and_then(Result::ok);
         for to in found.unwrap_or_default() {
             let own = towards(to).map(|ip| SocketAddr::new(ip, bound.port()));
             addresses.extend(own.filter(|own| !addresses.contains(own)));
@@ -392,7 +396,7 @@ mod tests {
     async fn each_of_our_addresses_is_told_once() {
         let bound: SocketAddr = "0.0.0.0:7".parse().unwrap();
         let homes = ["127.0.0.1:1", "[::1]:1", "127.0.0.1:2"].map(str::to_owned);
-        let own = own_addresses(bound, &homes).await;
+        let own = own_addresses(&Resolver::default(), bound, &homes).await;
         assert_eq!(own.iter().filter(|a| a.to_string() == "127.0.0.1:7").count(), 1, "{own:?}");
     }
 }

@@ -42,6 +42,10 @@ fn replication(q: f64, by: &[&str]) -> Expr {
     chosen(&s::REPLICATION).bucket().rate(RATE).quantile(q, by)
 }
 
+fn staleness(q: f64) -> Expr {
+    chosen(&s::STALENESS).bucket().rate(RATE).quantile(q, &[])
+}
+
 fn whole() -> Vec<Panel> {
     use MemberState::{Alive, Down, Left, Me, Suspect};
     let alive = members(Alive).max(BY);
@@ -135,14 +139,25 @@ fn fresh() -> Vec<Panel> {
             .ask("p99", &replication(0.99, &[])),
         panel("Replication lag by home, p99", "s", "By the server that shares. One line above the others: that server or its network is slow. All of them: look for a slow server that all share with.")
             .log()
+            .size(12, 8)
             .nothing("no other server")
             .ask("{{instance}}", &replication(0.99, BY)),
+        panel("Staleness of answers", "s", "How old an answer about a peer of another home is, at any server: looked at all the time, so that it does not matter who asks how often. Up to 1 s is idle life; p99 from 3 s on (`cluster.stale_after`): some server is not heard by some other, see below.")
+            .log()
+            .size(12, 8)
+            .colours(style::quantiles())
+            .nothing("no peers of another server")
+            .ask("p50", &staleness(0.5))
+            .ask("p95", &staleness(0.95))
+            .ask("p99", &staleness(0.99)),
         panel("Age of what others say", "s", "By server: since it heard the one least lately heard of those that it sees alive. A line that climbs: its stream from that one stands still.")
             .from_zero()
+            .size(12, 8)
             .steps(style::PLAIN, &[(10.0, RED)])
             .ask("{{instance}}", &chosen(&s::ENTRY_AGE).now().max(BY)),
         panel("Stale entries by server", "short", "Peers of which this server has only old news. At one server alone: it is cut off from their home. At all: their home is down; its agents come to the others within seconds, and what stays are departed peers.")
             .from_zero()
+            .size(12, 8)
             .ask("{{instance}}", &stale().max(BY)),
         panel("Reports acknowledged", "ops", "held: another server has them too. alone: no other was there, or `cluster.ack` is local; if this server is lost just then, agents cannot tell the others again.")
             .stacked(Stack::Areas)

@@ -53,7 +53,8 @@ pub struct DaemonArgs {
     #[command(flatten)]
     pub common: CommonArgs,
 
-    /// Name or address at which agents reach this server; it stands in join tokens. Can be given many times
+    /// Name or address at which agents reach this server, or the service that names all (_pams._udp.example.org); it stands in
+    /// join tokens. Can be given many times
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub advertise: Vec<String>,
 
@@ -183,7 +184,8 @@ pub enum TokenAsk {
         /// What may join with it. Servers join where the cluster was made; who joins as a server can let in agents
         #[arg(long, default_value = "agent", value_parser = PossibleValuesParser::new([Role::Agent, Role::Server].map(Role::as_str)).map(role))]
         role: Role,
-        /// Name or address at which agents reach the server [default: what the server says]. Can be given many times
+        /// Name or address at which agents reach the server, or a service such as _pams._udp.example.org [default: what the
+        /// server says]. Can be given many times
         #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
         advertise: Vec<Address>,
         #[command(flatten)]

@@ -66,11 +66,13 @@ pams_shared::config! {
         /// TCP address and port of /metrics, /api/v1, /healthz and /readyz, or "off". They tell who talks to whom and ask
         /// nobody who they are, so think before you let others than this host ask.
         http: Http = Http::default(),
-        /// Names or addresses, host:port, at which agents reach this server: they stand in join tokens. Up to 8.
+        /// Names or addresses, host:port, at which agents reach this server: they stand in join tokens. Up to 8. A service such
+        /// as "_pams._udp.example.org", whose SRV records name all servers, keeps tokens good whatever becomes of this one.
         /// Default: the address that this host has towards the outside, with the port of listen.
         advertise: Vec<Address> = Vec::new(),
-        /// Where other servers of the cluster may be found, host:port; names are looked up at each try. Up to 64. What a join
-        /// token names, and what was known last, is remembered, so that this can stay empty.
+        /// Where other servers of the cluster may be found, host:port, or a service such as "_pams._udp.example.org", whose SRV
+        /// records name them; names are looked up at each try. Up to 64. What a join token names, and what was known last, is
+        /// remembered, so that this can stay empty.
         servers: Vec<Address> = Vec::new(),
         /// Label of the place that this server stands at, up to 64 bytes.
         region: String = String::new(),
@@ -141,8 +143,8 @@ pams_shared::config! {
 pams_shared::config! {
     /// Who may have a peer asked how it is right now. Whoever can open the admin socket may.
     pub struct ProbeConfig {
-        /// Also everybody who can reach the TCP port of http, which asks nobody who they are: all of them together up to 5 times
-        /// a second, each peer once a second.
+        /// Also everybody who can reach the TCP port of http, which asks nobody who they are: each address (IPv6: each /64) up to
+        /// 5 times a second, all of them up to 20 times, each peer once a second.
         http: bool = PamsConfig::default().probe_http,
     }
 }
@@ -216,6 +218,12 @@ impl Config {
     /// port must not be 0.
     pub fn advertised(&self, quic: SocketAddr) -> Vec<Address> {
         if self.advertise.is_empty() { vec![reached_at(quic).into()] } else { self.advertise.clone() }
+    }
+
+    /// Where other servers call this one. A service stands for all of them.
+    pub fn called_at(&self, quic: SocketAddr) -> Vec<Address> {
+        let own: Vec<Address> = self.advertise.iter().filter(|address| !address.is_service()).cloned().collect();
+        if own.is_empty() { vec![reached_at(quic).into()] } else { own }
     }
 
     /// For the core.
@@ -467,10 +475,15 @@ mod tests {
         let quic = "[::]:7420".parse().unwrap();
         let mut config = Config::default();
         let found = config.advertised(quic);
-        let ip: IpAddr = found[0].host().parse().unwrap();
-        assert!(found.len() == 1 && found[0].port() == 7420 && !ip.is_unspecified(), "{found:?}");
+        let at: SocketAddr = found[0].to_string().parse().unwrap();
+        assert!(found.len() == 1 && at.port() == 7420 && !at.ip().is_unspecified(), "{found:?}");
         assert_eq!(config.advertised("192.0.2.7:99".parse().unwrap())[0].to_string(), "192.0.2.7:99");
         config.advertise = vec!["home.example.org:7420".parse().unwrap()];
-        assert_eq!(config.advertised(quic), config.advertise);
+        assert_eq!(
+            (config.advertised(quic), config.called_at(quic)),
+            (config.advertise.clone(), config.advertise.clone())
+        );
+        config.advertise = vec!["_pams._udp.example.org".parse().unwrap()];
+        assert_eq!((config.advertised(quic), config.called_at(quic)), (config.advertise.clone(), found));
     }
 }

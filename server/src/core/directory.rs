@@ -53,6 +53,8 @@ pub(super) struct Row {
     pub reported: bool,
     /// Another home, or an earlier start of ours, had the peer before.
     pub inherited: bool,
+    /// When the siblings were told of the row last.
+    pub shared: Moment,
     /// Records that the agent's backlog shed in this epoch.
     pub shed: u64,
     pub books: Books,
@@ -83,6 +85,7 @@ impl Row {
             acked: 0,
             reported: false,
             inherited: false,
+            shared: now,
             shed: 0,
             books: Books::default(),
             recent: VecDeque::new(),

@@ -1,6 +1,6 @@
 //! Sessions: who may open one, what a report does, how one ends. A peer has one session; a newer one takes its place.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use pams_shared::{
     frame::{Hello, ROSTER_MAX, Rejected, Rejection, Report, Terms, View, capability, close},
@@ -17,6 +17,9 @@ use super::{
 
 /// Fewest recent records that a peer keeps, however many peers there are.
 const RECENT_MIN: usize = 4;
+/// Each report counts the one before, so that the totals of a peer that does nothing else grow too. Siblings are told of that so
+/// seldom; at each report it would be the most of what servers share.
+const TOTALS_EVERY: Duration = Duration::from_secs(60);
 
 /// How many buddies an agent takes from its home.
 fn takes(hello: &Hello) -> usize {
@@ -200,6 +203,7 @@ impl Pams {
         let Some(row) = self.directory.row_mut(peer) else { return };
         // An empty batch may have been acknowledged and told to nobody, as there was nothing in it.
         let resumes = !std::mem::replace(&mut row.reported, true) && row.inherited;
+        let lags = !report.totals.is_empty() && now.since(row.shared) >= TOTALS_EVERY;
         let before = row.applied;
         row.applied = before.max(report.batch);
         let applied = row.applied;
@@ -212,7 +216,7 @@ impl Pams {
             _ if before == 0 || resumes => self.notice(Notice::Resumed { peer, batch: report.batch }),
             missing => self.notice(Notice::Gap { peer, missing }),
         }
-        if !report.is_empty() {
+        if !report.is_empty() || lags {
             self.cluster.touched.insert(peer);
         }
         self.apply(now, peer, report);

@@ -13,6 +13,9 @@ use pams_shared::catalogue::{
 const KINDS: &str = "kinds, up to limits.kinds, and other";
 const PEERS: &str = "peers whose home this server is, up to metrics.per_peer_max";
 
+/// Servers are heard each second at least; what is 3 s old is stale, and after 60 s gone by default.
+const STALENESS_BUCKETS: &[f64] = &[0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+
 pams_shared::catalogue! {
     // Transactions of all peers, as they report them: how many, how they ended, how long they took.
     OPENED = by(&["kind"], KINDS, counter("pams_server_transactions_opened_total",
@@ -86,6 +89,8 @@ pams_shared::catalogue! {
          Departed peers are among them."));
     ENTRY_AGE = seconds("pams_server_directory_age_seconds",
         "Since the server among those alive that was heard least lately was: what is said of its peers is so old at most.");
+    STALENESS = held(Metric { buckets: STALENESS_BUCKETS, ..histogram("pams_server_directory_staleness_seconds",
+        "How old what is known of other servers' peers is: for each server that shares some, the time since it was heard, seen 10 times in 7 s.          So old is an answer about a peer of another home, whoever asks and however often. Left out are servers that have left, and          those not heard for cluster.gone_after, whose peers are gone.") });
     REPLICATION = held(histogram("pams_server_replication_seconds",
         "From when a report was applied here until another server held what it said: the lag of the others, their answer's way \
          included."));

@@ -29,7 +29,7 @@ use pams_shared::{
 pub use catalogue::CATALOGUE;
 use catalogue::{
     EVENTS, GOSSIP, HANDSHAKES, JOINS, NOTICES, NOTIFY, PANICS, PROBE, PROBES, PROBES_REFUSED, REASONS, REJECTED,
-    RENEWALS, REPLICATION, STAGE, TOLD, TOTAL,
+    RENEWALS, REPLICATION, STAGE, STALENESS, TOLD, TOTAL,
 };
 pub use snapshot::Snapshot;
 
@@ -122,6 +122,7 @@ struct Held {
     probe: Histogram,
     notify: Histogram,
     replication: Histogram,
+    staleness: Histogram,
     told_least: Histogram,
     told_most: Histogram,
     pings: KindHeld,
@@ -222,6 +223,11 @@ impl Metrics {
         self.held.replication.record(took);
     }
 
+    /// What another server shares was so old when it was looked at.
+    pub fn aged(&self, age: Duration) {
+        self.held.staleness.record(age);
+    }
+
     /// A probe was answered, for one of [`Caller::LABELS`].
     pub fn probed(&self, verdict: ProbeVerdict, by: &str, took: Duration) {
         self.held.probes.iter().filter(|(v, _)| *v == verdict).for_each(|(_, counters)| counters.count(by, 1));
@@ -306,6 +312,7 @@ impl Held {
             probe: histogram(recorder, &PROBE, &[]),
             notify: histogram(recorder, &NOTIFY, &[]),
             replication: histogram(recorder, &REPLICATION, &[]),
+            staleness: histogram(recorder, &STALENESS, &[]),
             told_least: histogram(recorder, &TOLD, &["least"]),
             told_most: histogram(recorder, &TOLD, &["most"]),
             pings: kind(Kind::Ping.as_str(), &Stage::EXCHANGE),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pams_shared::{
     clock::Clock,
     identity::{Applicant, Token},
+    lookup::Resolver,
     quic,
     redeem::redeem,
     socket::Socket,
@@ -19,14 +20,19 @@ use crate::config::Config;
 /// reset key is the server's.
 ///
 /// Another token of the same cluster joins it again, as the same server; if that fails, it goes on with what it has.
-pub async fn join(config: &Config, socket: &Arc<Socket>, token: &Token) -> Result<Option<Endpoint>, StartError> {
+pub async fn join(
+    config: &Config,
+    socket: &Arc<Socket>,
+    resolver: &Resolver,
+    token: &Token,
+) -> Result<Option<Endpoint>, StartError> {
     let Some(applicant) = Applicant::open(&config.data_dir, token)? else {
         tracing::debug!("this server has joined with this token already; it is not used again");
         return Ok(None);
     };
     let endpoint = quic::endpoint(socket.clone(), applicant.reset_key(), None).map_err(StartError::Quic)?;
     let request = applicant.join_request(token, &config.label(), Clock.now().wall_ms())?;
-    match redeem(&endpoint, socket, token, request).await {
+    match redeem(&endpoint, socket, resolver, token, request).await {
         Ok(issued) => {
             applicant.join(token, &issued, config.domain.as_deref())?;
             tracing::info!(token = token.id, domain = issued.domain, "joined the cluster");

@@ -70,6 +70,9 @@ use crate::{
 
 /// How often metrics are tidied.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// How often the ages of what others share are looked at. Idle servers are heard each second: no part of it, so that all
+/// ages are seen alike.
+const AGES: Duration = Duration::from_millis(700);
 /// Between heartbeats that nobody waits for.
 const NO_HEARTBEAT: Duration = Duration::from_secs(86_400);
 /// How long the word to the other servers that this one leaves may take.
@@ -167,6 +170,8 @@ impl Shell {
         tokio::pin!(shutdown);
         let mut upkeep = tokio::time::interval(UPKEEP);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ages = tokio::time::interval(AGES);
+        ages.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Sent by the loop itself, so that one that hangs sends none.
@@ -182,6 +187,7 @@ impl Shell {
                 }
                 _ = heartbeat.tick() => self.supervisor.heartbeat(),
                 _ = upkeep.tick() => self.upkeep(),
+                _ = ages.tick() => self.core.ages(Clock.now()).for_each(|age| self.metrics.aged(age)),
                 Some(ended) = self.unbinding.join_next() => self.unbound(ended),
                 Some(_) = self.unbanning.join_next() => {}
                 () = self.siblings.panicked() => self.panicked(),

@@ -25,7 +25,9 @@ use pams_shared::{
     identity::{
         self, Address, Authority, Grant, GrantError, IdentityError, Token, client_tls, server_tls, system_time,
     },
-    logs, quic,
+    logs,
+    lookup::Resolver,
+    quic,
     redeem::RedeemError,
     reload::{Read, ReloadError, Reloader},
     socket::{Socket, reachable},
@@ -85,6 +87,8 @@ pub struct Options {
     pub supervisor: Arc<Supervisor>,
     /// Changes the log with the configuration.
     pub logs: Option<logs::Switch>,
+    /// Whom to ask for the records of services; by default the system's nameservers.
+    pub resolver: Resolver,
     /// Watches what other servers tell.
     #[cfg(feature = "feed")]
     pub tap: Option<Box<dyn super::feed::Tap>>,
@@ -194,7 +198,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let quic = socket.address().map_err(cannot_listen(config.listen))?;
     probe(config.http).await?;
     let joining = match &options.join {
-        Some(token) => join(&config, &socket, token).await?,
+        Some(token) => join(&config, &socket, &options.resolver, token).await?,
         None => None,
     };
     let mut authority = Authority::open(&config.data_dir, config.domain.as_deref(), seconds())?;
@@ -206,8 +210,8 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let advertise = config.advertised(quic);
     let endpoint = endpoint(&authority, socket.clone(), joining)?;
     let identity = (authority.server_id(), authority.generation());
-    let myself = myself(&config, authority.seeds(), identity, (&advertise, listeners.http())).await?;
-    let neighbours = neighbours(&myself.member, &authority, socket.clone())?;
+    let myself = myself(&config, authority.seeds(), identity, (quic, listeners.http())).await?;
+    let neighbours = neighbours(&myself.member, &authority, (socket.clone(), options.resolver))?;
     // Last of what can fail: a token that is made is shown, and whatever start gets here first makes it.
     let first_token = match authority.tokens().is_new() {
         true => Some(first_token(&mut authority, advertise.clone())?),
@@ -368,11 +372,11 @@ async fn myself(
     config: &Config,
     seeds: &[Address],
     (id, generation): (ServerId, u64),
-    (advertise, http): (&[Address], Option<SocketAddr>),
+    (quic, http): (SocketAddr, Option<SocketAddr>),
 ) -> Result<Myself, StartError> {
-    let mut addresses = Vec::new();
-    for address in advertise {
-        match quic::resolve(&address.to_string()).await {
+    let (mut addresses, own) = (Vec::new(), config.called_at(quic));
+    for address in &own {
+        match Resolver::default().resolve(&address.to_string()).await {
             Ok(found) => addresses.extend(found),
             Err(why) => tracing::warn!(%address, why = why.text, "other servers are not told of this address"),
         }
@@ -387,7 +391,7 @@ async fn myself(
     let member = Member { id, generation, name, addresses, http, region, software };
     let mut all: Vec<String> = config.servers.iter().chain(seeds).map(ToString::to_string).collect();
     all.extend(book::restore(&config.data_dir));
-    let own = advertise.iter().map(ToString::to_string);
+    let own = own.iter().map(ToString::to_string);
     let own: BTreeSet<String> = own.chain(member.addresses.iter().map(ToString::to_string)).collect();
     let mut seeds = Vec::new();
     for seed in all {
@@ -399,13 +403,17 @@ async fn myself(
 }
 
 /// How the connections with other servers are made: with windows for much data.
-fn neighbours(member: &Member, authority: &Authority, socket: Arc<Socket>) -> Result<Neighbours, StartError> {
+fn neighbours(
+    member: &Member,
+    authority: &Authority,
+    (socket, resolver): (Arc<Socket>, Resolver),
+) -> Result<Neighbours, StartError> {
     let no_tls = |error: NoInitialCipherSuite| StartError::Tls(rustls::Error::General(error.to_string()));
     let client = client_tls(authority.own(), authority.root(), system_time())?;
     let client = quic::client_config(Arc::new(client), quic::sibling_transport()).map_err(no_tls)?;
     let server = server_tls(authority.own(), authority.root(), system_time())?;
     let server = quic::server_config(Arc::new(server), quic::sibling_transport()).map_err(no_tls)?;
-    Ok(Neighbours::new(member.clone(), client, Arc::new(server), socket))
+    Ok(Neighbours::new(member.clone(), client, Arc::new(server), (socket, resolver)))
 }
 
 fn about(

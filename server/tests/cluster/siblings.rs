@@ -79,6 +79,7 @@ impl World {
             (None, _) => true,
             (Some(to), _) if to == s => true,
             (Some(to), Target::Server(id)) => setup::id(to) != id,
+            (Some(to), Target::Seed(_)) if self.are_linked(s, to) => true,
             // A host without a server may say so, or not.
             (Some(to), Target::Seed(_)) => !self.processes[to].up && self.odds(50),
         };
@@ -87,6 +88,12 @@ impl World {
             return self.tell_sibling(s, SiblingInput::Called { target, server: None });
         }
         self.dial(s, to.expect("a server"), Some(target));
+    }
+
+    /// As far as `s` knows.
+    fn are_linked(&self, s: usize, to: usize) -> bool {
+        let mut conns = self.servers[s].links.values().map(|conn| &self.net.conns[*conn]);
+        conns.any(|conn| conn.ends.iter().any(|end| end.node == to))
     }
 
     /// A call was answered: Hello.

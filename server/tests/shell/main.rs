@@ -10,6 +10,7 @@ mod probes;
 mod pushes;
 mod servers;
 mod service;
+mod services;
 mod starting;
 mod strangers;
 mod working;

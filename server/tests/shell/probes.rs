@@ -115,7 +115,8 @@ async fn a_peer_is_asked_on_its_session_and_pinged_by_another_agent() {
     .await;
     let open = probe(&home, PeerId::from_bytes([9; 16])).await.unwrap();
     assert_eq!((open.verdict.as_str(), open.home), ("unknown", None));
-    let refused = soon(home.running.handle.probe(peer, WITHIN, Caller::Http)).await.unwrap().unwrap_err();
+    let refused =
+        soon(home.running.handle.probe(peer, WITHIN, Caller::Http { from: LOOPBACK.ip() })).await.unwrap().unwrap_err();
     assert_eq!(refused.why.as_str(), "forbidden");
     assert_eq!(home.metric("pams_server_probes_refused_total", &[("reason", "forbidden")]).await, 1.0);
     // Out of place.

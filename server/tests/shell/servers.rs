@@ -1,5 +1,7 @@
 //! Several servers of one cluster: how the second one joins, and whose agents are welcome where.
 
+use std::time::Duration;
+
 use pams_server::{
     core::Forgot,
     shell::{Options, StartError, start},
@@ -37,6 +39,28 @@ async fn an_agent_of_one_server_works_at_the_other() {
     theirs.identity.renew(&issued).unwrap();
     theirs.attach(&first, 2).await;
     theirs.attach(&second, 3).await;
+}
+
+#[tokio::test]
+async fn how_old_others_words_are_is_measured_whoever_asks() {
+    let (first, second) = two().await;
+    let count = async |home: &Home| home.metric("pams_server_directory_staleness_seconds_count", &[]).await;
+    let agent = Agent::of(&second).await;
+    agent.attach(&second, 1).await;
+    let peer = agent.peer();
+    first.until(move |pams, now| pams.peer(now, peer).is_some()).await;
+    soon(async {
+        while count(&first).await < 2.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(count(&second).await, 0.0, "nobody else has peers");
+    // Not heard on, it counts with its age, until its peers are gone.
+    let ages = first.look(|pams, now| [0, 10, 61].map(|s| pams.ages(now + Duration::from_secs(s)).collect::<Vec<_>>()));
+    let [now, later, gone] = ages.await;
+    assert_eq!((now.len(), later.len(), gone.len()), (1, 1, 0));
+    assert_eq!(later[0] - now[0], Duration::from_secs(10));
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The text that lets an agent, or another server, join: `pams-join-1.<hash of the root's key>.<id>.<secret>@<host:port>[,<host:port>...]`.
+//! The text that lets an agent, or another server, join: `pams-join-1.<hash of the root's key>.<id>.<secret>@<address>[,<address>...]`.
 //!
 //! One line to paste: where the server is, how to know it, and the right to join. It is made and checked here; whether
 //! it is still good is known to the server's `TokenStore` only.
@@ -39,7 +39,7 @@ pub enum TokenError {
     Truncated(&'static str),
     #[error("the join token's {0} is damaged: copy the token again, or make a new one with `pams-server token create`")]
     Damaged(&'static str),
-    #[error("the join token names no server: it must end in @host:port; was its end cut off?")]
+    #[error("the join token names no server: it must end in @host:port or @_service._udp.name; was its end cut off?")]
     NoAddress,
     #[error("in the join token, {0}")]
     Address(#[from] AddressError),
@@ -52,31 +52,34 @@ pub struct AddressError {
     pub problem: &'static str,
 }
 
-/// Where a server listens: a host name or an IP address, and a UDP port. Names are resolved by whoever dials.
+/// Where servers are: `host:port`, a host name or an IP address and a UDP port; or a service, `_pams._udp.example.org`, whose SRV
+/// records name hosts and ports (RFC 2782). Names are resolved by whoever dials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address {
     host: String,
-    port: u16,
+    /// `None`: `host` is a service.
+    port: Option<u16>,
 }
 
 impl Address {
-    /// Without brackets, also for IPv6.
+    /// Without brackets, also for IPv6; or the service.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
+    /// It stands for all the servers that DNS names for a service.
+    pub fn is_service(&self) -> bool {
+        self.port.is_none()
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
+        match self.port {
+            None => f.write_str(&self.host),
+            Some(port) if self.host.contains(':') => write!(f, "[{}]:{port}", self.host),
+            Some(port) => write!(f, "{}:{port}", self.host),
         }
     }
 }
@@ -97,7 +100,7 @@ impl TryFrom<String> for Address {
 
 impl From<std::net::SocketAddr> for Address {
     fn from(a: std::net::SocketAddr) -> Self {
-        Self { host: a.ip().to_string(), port: a.port() }
+        Self { host: a.ip().to_string(), port: Some(a.port()) }
     }
 }
 
@@ -106,10 +109,17 @@ impl FromStr for Address {
 
     fn from_str(s: &str) -> Result<Self, AddressError> {
         let bad = |problem| AddressError { text: s.chars().take(300).collect(), problem };
-        let (host, port) = s.rsplit_once(':').ok_or_else(|| bad("expected host:port"))?;
+        let Some((host, port)) = s.rsplit_once(':') else {
+            return match s.starts_with('_') {
+                true if is_service(s) => Ok(Self { host: s.into(), port: None }),
+                true => Err(bad("a service is written _service._udp.name, as in _pams._udp.example.org")),
+                false => Err(bad("expected host:port, or a service such as _pams._udp.example.org")),
+            };
+        };
         // `u16::from_str` takes a leading plus; we do not.
         let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
         let port = port.parse().ok().filter(|p| digits && *p != 0).ok_or_else(|| bad("the port must be 1 to 65535"))?;
+        let port = Some(port);
         if let Some(inner) = host.strip_prefix('[') {
             let inner = inner.strip_suffix(']').ok_or_else(|| bad("expected [IPv6]:port"))?;
             let ip: Ipv6Addr = inner.parse().map_err(|_| bad("no IPv6 address stands in the brackets"))?;
@@ -118,12 +128,23 @@ impl FromStr for Address {
         if host.contains(':') {
             return Err(bad("an IPv6 address must stand in brackets, as in [::1]:4840"));
         }
-        let name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(name) {
+        if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(is_of_a_name) {
             return Err(bad("the host must be a DNS name or an IP address"));
         }
         Ok(Self { host: host.into(), port })
     }
+}
+
+fn is_of_a_name(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')
+}
+
+/// `_service._proto.name`: two labels with an underscore, and a name.
+fn is_service(s: &str) -> bool {
+    let labels: Vec<&str> = s.strip_suffix('.').unwrap_or(s).split('.').collect();
+    let fits = |label: &&str| (1..=63).contains(&label.len()) && label.bytes().all(is_of_a_name);
+    let underscored = |label: &&str| label.len() > 1 && label.starts_with('_');
+    s.len() <= HOST_BYTES_MAX && labels.len() > 2 && labels.iter().all(fits) && labels.iter().take(2).all(underscored)
 }
 
 /// A join token. Whoever has it can join: it shows its secret only in `Display`.
@@ -250,12 +271,33 @@ mod tests {
 
     #[test]
     fn addresses_are_strict() {
-        for good in ["a:1", "10.0.0.1:65535", "[::1]:4840"] {
-            assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
+        for good in ["a:1", "10.0.0.1:65535", "[::1]:4840", "_a:1"] {
+            let address = good.parse::<Address>().unwrap();
+            assert_eq!((address.to_string().as_str(), address.is_service()), (good, false));
         }
         for bad in ["", "a", "a:", ":1", "a:0", "a:+1", "::1:4840", "[::1:4840", "[a]:1", "a b:1", "a/b:1", "@:1"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_service_has_two_labels_with_an_underscore_and_a_name() {
+        for good in ["_pams._udp.example.org", "_p._udp.x", "_pams._udp.example.org.", "_Pams-2._tcp.a_b.c"] {
+            let address = good.parse::<Address>().unwrap();
+            assert_eq!((address.to_string().as_str(), address.is_service()), (good, true));
+        }
+        let long = format!("_pams._udp.{}", "a".repeat(64));
+        let longer = format!("_pams._udp{}", ".abcdefg".repeat(31));
+        for bad in
+            ["_", "_pams", "_pams._udp", "_pams._udp.", "_pams.udp.x", "_._udp.x", "_pams._udp..x", &long, &longer]
+        {
+            let told = bad.parse::<Address>().unwrap_err().to_string();
+            assert!(told.contains("as in _pams._udp.example.org"), "{bad}: {told}");
+        }
+        assert!("example.org".parse::<Address>().unwrap_err().to_string().contains("or a service such as"));
+        assert!("_pams._udp.example.org:7420".parse::<Address>().is_ok_and(|a| !a.is_service()), "a host's name");
+        let with = Token { addresses: vec!["_pams._udp.example.org".parse().unwrap()], ..token() };
+        assert_eq!(with.to_string().parse(), Ok(with));
     }
 
     proptest! {

@@ -16,12 +16,11 @@ use tokio::time::sleep;
 use super::{StreamError, read_frame, why, why_not_dialled, write_frame};
 use crate::{
     frame::{Frame, FrameError},
+    lookup::Resolver,
     record::{Reason, Why},
     socket::Socket,
 };
 
-/// Addresses tried for one name.
-const ADDRESSES_MAX: usize = 8;
 /// Addresses tried in one race.
 const RACE_MAX: usize = 16;
 /// Head start of an address over the next one (RFC 8305, 5).
@@ -54,23 +53,15 @@ pub async fn call(
     }
 }
 
-/// The addresses of `host:port`.
-pub async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Why> {
-    let not_found = |text: String| Why::new(Reason::NotSent, text);
-    let found = tokio::net::lookup_host(address).await;
-    let found = found.map_err(|e| not_found(format!("{address} is no address that can be looked up: {e}")))?;
-    let found: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
-    if found.is_empty() { Err(not_found(format!("{address} has no address"))) } else { Ok(found) }
-}
-
-/// Tries the addresses of all `names` (`host:port`), each a little after the one before, or at once when that failed, as a
-/// dead address just keeps silent; the first attempt that succeeds wins, and the others are dropped. No more than 16
-/// addresses are tried, none of them twice. The error is the last one; an attempt's, if there was any.
-pub async fn race<T, F>(names: &[String], attempt: impl Fn(SocketAddr) -> F) -> Result<T, Why>
+/// Tries the addresses of all `names` (`host:port`, or services, in the order of their records), each a little after the one
+/// before, or at once when that failed, as a dead address just keeps silent; the first attempt that succeeds wins, and the
+/// others are dropped. No more than 16 addresses are tried, none of them twice. The error is the last one; an attempt's, if
+/// there was any.
+pub async fn race<T, F>(resolver: &Resolver, names: &[String], attempt: impl Fn(SocketAddr) -> F) -> Result<T, Why>
 where
     F: Future<Output = Result<T, Why>>,
 {
-    let mut lookups: Vec<_> = names.iter().take(RACE_MAX).map(|name| Box::pin(resolve(name))).collect();
+    let mut lookups: Vec<_> = names.iter().take(RACE_MAX).map(|name| Box::pin(resolver.resolve(name))).collect();
     let (mut seen, mut queue, mut running) = (Vec::new(), VecDeque::new(), Vec::new());
     let (mut unknown, mut failed) = (Why::new(Reason::NotSent, "there is no address to call"), None);
     let mut pause = pin!(sleep(Duration::ZERO));
@@ -167,7 +158,8 @@ mod tests {
             }
             Ok(port)
         };
-        let racing = race(&names, |at| {
+        let resolver = Resolver::default();
+        let racing = race(&resolver, &names, |at| {
             tried.borrow_mut().push((at.port(), start.elapsed().as_millis() as u64));
             async move { attempt(at.port()).await }
         });

@@ -19,7 +19,7 @@ use quinn::{
 use uuid::Uuid;
 
 pub use self::{
-    calls::{call, connect, race, request, resolve, tell},
+    calls::{call, connect, race, request, tell},
     frames::{StreamError, read_frame, write_frame},
     why::{why, why_not_dialled},
 };

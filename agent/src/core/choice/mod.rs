@@ -88,7 +88,7 @@ impl Because {
 pub enum Place {
     /// One that homes told of.
     Server(ServerId),
-    /// `host:port` of the configuration or the token; who is there shows when it answers.
+    /// `host:port` or a service of the configuration or the token; who is there shows when it answers.
     Named(String),
 }
 
@@ -96,7 +96,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     pub place: Place,
-    /// `host:port` each, one at least; the most promising first.
+    /// `host:port` or a service each, one at least; the most promising first.
     pub names: Vec<String>,
     pub because: Because,
     /// Somebody else can be called if this comes to nothing.

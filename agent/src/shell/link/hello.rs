@@ -7,6 +7,7 @@ use pams_shared::{
     frame::{self, Frame, Hello, HelloAck, Rejected, Rejection, Role, close},
     id::PeerId,
     identity::{self, Subject},
+    lookup::Resolver,
     quic,
     record::{Reason, Why},
     socket::Socket,
@@ -97,7 +98,7 @@ pub async fn dial(
             dialled.map_err(|w| Why::new(w.reason, format!("{address}: {}", w.text)))
         }
     };
-    quic::race(addresses, attempt).await
+    quic::race(&Resolver::default(), addresses, attempt).await
 }
 
 async fn dial_one(

@@ -6,6 +6,7 @@ use pams_shared::{
     frame::{Role, close},
     id::ServerId,
     identity::Subject,
+    lookup::Resolver,
     quic,
     record::{Reason, Why},
     socket::Socket,
@@ -29,6 +30,7 @@ pub(super) struct Dialler {
     pub client: quinn::ClientConfig,
     /// What stands in each server's certificate.
     pub name: String,
+    pub resolver: Resolver,
 }
 
 impl Dialler {
@@ -36,7 +38,7 @@ impl Dialler {
     pub async fn dial(&self, call: &Call) -> Result<Connection, Why> {
         let home = call.names.join(", ");
         let attempt = |at| quic::call(&self.endpoint, &self.socket, self.client.clone(), at, &self.name);
-        match timeout(patience(call), quic::race(&call.names, attempt)).await {
+        match timeout(patience(call), quic::race(&self.resolver, &call.names, attempt)).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(why)) => Err(Why::new(why.reason, format!("home {home}: {}", why.text))),
             Err(_) => {

@@ -18,6 +18,7 @@ use pams_shared::{
     frame::{Check, Entry, Frame, News, Notify, NotifyAck, Profile, Report, ReportAck, Roster, Terms},
     id::{Minter, PeerId, ServerId},
     identity,
+    lookup::Resolver,
     moment::Moment,
     presence::Ask,
     record::{Reason, Why},
@@ -141,6 +142,7 @@ pub struct Side {
     pub socket: Arc<Socket>,
     pub client: quinn::ClientConfig,
     pub credentials: Credentials,
+    pub resolver: Resolver,
 }
 
 /// Why a connection to the home ended.
@@ -159,7 +161,7 @@ enum End {
 }
 
 impl Uplink {
-    /// `homes` are those of the configuration, `host:port` each; `servers` those of the last run; there is one at least in both.
+    /// `homes` are those of the configuration, `host:port` or a service each; `servers` those of the last run; there is one at least in both.
     pub fn new(
         side: Side,
         homes: Vec<String>,
@@ -168,11 +170,11 @@ impl Uplink {
         events: mpsc::Sender<UplinkEvent>,
         requests: mpsc::Receiver<UplinkRequest>,
     ) -> Self {
-        let Side { me, endpoint, socket, client, credentials } = side;
+        let Side { me, endpoint, socket, client, credentials, resolver } = side;
         let name = identity::home_name(&me.domain);
         Self {
             me,
-            dialler: Dialler { endpoint, socket, client, name },
+            dialler: Dialler { endpoint, socket, client, name, resolver },
             credentials,
             choice: Choice::new(homes, servers, seeds[0]),
             kept: Servers::default(),

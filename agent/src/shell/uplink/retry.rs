@@ -88,7 +88,7 @@ impl Uplink {
         // Beside the wait, which it may take a part of.
         let next = Clock.now() + (search.pause - Duration::from_millis(jitter));
         let trying = tokio::select! {
-            trying = search.journey.tried(&name, &why, next) => trying,
+            trying = search.journey.tried(&self.dialler.resolver, &name, &why, next) => trying,
             () = self.events.closed() => return None,
         };
         self.events.send(UplinkEvent::Trying(trying)).await.ok()?;

@@ -30,6 +30,7 @@ async fn a_home_that_is_lost_answers_what_it_was_asked() {
         socket: ours.socket.clone(),
         client: ours.client.clone(),
         credentials: ours.credentials.clone(),
+        resolver: Default::default(),
     };
     let mut uplink = Uplink::new(side, vec![], Servers::default(), [[1; 32]; 2], events, requests);
     let peers = [1, 2].map(|n| PeerId::from_bytes([n; 16]));

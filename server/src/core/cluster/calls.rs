@@ -1,8 +1,9 @@
 //! Whom to call and when, so that each server has a connection with each other, and a server that is alone finds the others.
 //!
 //! Of two servers the one with the smaller id calls first, the other when that has not come about after a while. Failed calls
-//! are tried again, soon at first and then with pauses that grow, for ever: this is what heals a cut. Seeds are called while nobody else is known, and
-//! now and then, so that two halves that know nothing of each other meet.
+//! are tried again, soon at first and then with pauses that grow, for ever: this is what heals a cut. Seeds are called soon
+//! while there is no connection at all, and now and then for ever, for what a name stands for changes: so two halves that know
+//! nothing of each other meet, and a server that moved is found.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,7 +24,8 @@ const SOON: u32 = 200;
 const PATIENCE: Duration = Duration::from_millis(1_200);
 const PATIENCE_FAR: Duration = Duration::from_secs(5);
 const FAR_EACH: u32 = 8;
-/// Between calls to seeds while others are known.
+/// Between calls to seeds while there are connections. Whoever was split off is called by itself all the time, and whoever is
+/// left alone calls its seeds at once: only those that never knew each other wait so long.
 const SEED_PAUSE: Duration = Duration::from_secs(30);
 /// How long a call may take; the shell gives up before.
 const CALL_MAX: Duration = Duration::from_secs(10);
@@ -33,8 +35,6 @@ struct Call {
     at: Moment,
     tries: u32,
     under_way: bool,
-    /// Of a seed: who answered last.
-    server: Option<ServerId>,
 }
 
 #[derive(Debug, Default)]
@@ -42,14 +42,14 @@ pub(super) struct Calls(BTreeMap<Target, Call>);
 
 impl Calls {
     pub fn seeds(n: usize, now: Moment) -> Self {
-        let call = |i| (Target::Seed(i), Call { at: now, tries: 0, under_way: false, server: None });
+        let call = |i| (Target::Seed(i), Call { at: now, tries: 0, under_way: false });
         Self((0..n).map(call).collect())
     }
 
     /// A server is known that we should have a connection with.
     pub fn want(&mut self, now: Moment, me: ServerId, server: ServerId) {
         let at = if me < server { now } else { now + COURTESY };
-        self.0.entry(Target::Server(server)).or_insert(Call { at, tries: 0, under_way: false, server: None });
+        self.0.entry(Target::Server(server)).or_insert(Call { at, tries: 0, under_way: false });
     }
 
     /// The server is known no more.
@@ -66,12 +66,19 @@ impl Calls {
         }
     }
 
-    /// A call has ended.
-    pub fn ended(&mut self, now: Moment, target: Target, server: Option<ServerId>, alone: bool) {
+    /// The last connection has ended: the seeds may lead to somebody who is not known, or has moved.
+    pub fn alone(&mut self, now: Moment) {
+        let seeds = self.0.iter_mut().filter(|(target, _)| matches!(target, Target::Seed(_)));
+        for (_, call) in seeds {
+            (call.at, call.tries) = (call.at.min(now + PAUSE_FIRST), 0);
+        }
+    }
+
+    /// A call has ended, with a connection or without.
+    pub fn ended(&mut self, now: Moment, target: Target, reached: bool, alone: bool) {
         let Some(call) = self.0.get_mut(&target) else { return };
         call.under_way = false;
-        call.server = server.or(call.server);
-        call.tries = if server.is_some() { 0 } else { call.tries.saturating_add(1) };
+        call.tries = if reached { 0 } else { call.tries.saturating_add(1) };
         call.at = now
             + match target {
                 Target::Seed(_) if !alone => SEED_PAUSE,
@@ -82,9 +89,9 @@ impl Calls {
 
     /// The next whose time has come, of those for which `wanted` holds; it is under way then. The others are looked at again
     /// when something changes.
-    pub fn next(&mut self, now: Moment, wanted: impl Fn(Target, Option<ServerId>) -> bool) -> Option<Target> {
+    pub fn next(&mut self, now: Moment, wanted: impl Fn(Target) -> bool) -> Option<Target> {
         let due = |call: &Call| !call.under_way && call.at <= now;
-        let (target, call) = self.0.iter_mut().find(|(target, call)| due(call) && wanted(**target, call.server))?;
+        let (target, call) = self.0.iter_mut().find(|(target, call)| due(call) && wanted(**target))?;
         call.under_way = true;
         call.at = now + CALL_MAX;
         Some(*target)
@@ -100,9 +107,8 @@ impl Calls {
     }
 
     /// When the next of those for which `wanted` holds is due.
-    pub fn deadline(&self, wanted: impl Fn(Target, Option<ServerId>) -> bool) -> Option<Moment> {
-        let waits = |(target, call): (&Target, &Call)| !call.under_way && wanted(*target, call.server);
-        self.0.iter().filter(|(target, call)| waits((target, call))).map(|(_, call)| call.at).min()
+    pub fn deadline(&self, wanted: impl Fn(Target) -> bool) -> Option<Moment> {
+        self.0.iter().filter(|(target, call)| !call.under_way && wanted(**target)).map(|(_, call)| call.at).min()
     }
 }
 
@@ -124,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_smaller_id_calls_first_and_failed_calls_come_again_with_growing_pauses() {
-        let all = |_: Target, _: Option<ServerId>| true;
+        let all = |_: Target| true;
         let (mut small, mut great) = (Calls::default(), Calls::default());
         small.want(at(0), id(1), id(2));
         great.want(at(0), id(2), id(1));
@@ -135,7 +141,7 @@ mod tests {
         let mut pauses = Vec::new();
         assert_eq!(small.patience(Target::Server(id(2))), PATIENCE_FAR);
         for tries in 1..=SOON {
-            small.ended(now, Target::Server(id(2)), None, true);
+            small.ended(now, Target::Server(id(2)), false, true);
             let next = small.deadline(all).unwrap();
             assert_eq!(next.since(now), PAUSE_FIRST);
             now = next;
@@ -143,7 +149,7 @@ mod tests {
             assert_eq!(small.patience(Target::Server(id(2))) == PATIENCE_FAR, tries % FAR_EACH == 0);
         }
         for _ in 0..6 {
-            small.ended(now, Target::Server(id(2)), None, true);
+            small.ended(now, Target::Server(id(2)), false, true);
             let next = small.deadline(all).unwrap();
             pauses.push(next.since(now).as_millis());
             now = next;
@@ -153,15 +159,21 @@ mod tests {
     }
 
     #[test]
-    fn seeds_are_called_often_only_while_nobody_is_known() {
-        let all = |_: Target, _: Option<ServerId>| true;
+    fn seeds_are_called_often_only_while_there_is_no_connection() {
+        let all = |_: Target| true;
         let mut calls = Calls::seeds(1, at(0));
         assert_eq!(calls.next(at(0), all), Some(Target::Seed(0)));
-        calls.ended(at(0), Target::Seed(0), None, true);
+        calls.ended(at(0), Target::Seed(0), false, true);
         assert_eq!(calls.deadline(all), Some(at(300)));
         assert_eq!(calls.next(at(300), all), Some(Target::Seed(0)));
-        calls.ended(at(400), Target::Seed(0), Some(id(2)), false);
+        calls.ended(at(400), Target::Seed(0), true, false);
         assert_eq!(calls.deadline(all), Some(at(30_400)));
-        assert_eq!(calls.deadline(|_, server| server != Some(id(2))), None, "it is among those that are known");
+        assert_eq!(calls.next(at(30_400), all), Some(Target::Seed(0)));
+        calls.ended(at(30_500), Target::Seed(0), false, false);
+        assert_eq!(calls.deadline(all), Some(at(60_500)), "what it stands for may change");
+        calls.alone(at(40_000));
+        assert_eq!(calls.deadline(all), Some(at(40_300)), "whoever is left alone does not wait");
+        calls.alone(at(40_200));
+        assert_eq!(calls.deadline(all), Some(at(40_300)));
     }
 }

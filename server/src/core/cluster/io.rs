@@ -22,7 +22,7 @@ pub struct FollowId(pub u64);
 pub enum Target {
     /// A server that is known.
     Server(ServerId),
-    /// Whoever answers at the address of that number among the seeds.
+    /// Whoever answers at what the seed of that number stands for, and is neither we nor connected with us.
     Seed(usize),
 }
 
@@ -58,7 +58,7 @@ pub enum SiblingInput {
 /// What the shell is to do.
 #[derive(Debug)]
 pub enum SiblingOutput {
-    /// Call, at whichever of these addresses (`host:port`) answers, for so long; end with [`SiblingInput::Called`].
+    /// Call, at whichever of these addresses (`host:port`, or a service) answers, for so long; end with [`SiblingInput::Called`].
     Call { target: Target, addresses: Vec<String>, patience: Duration },
     /// Close the connection with this code. The core has no such link any more.
     Unlink { link: LinkId, code: u32 },

@@ -48,7 +48,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub struct Myself {
     pub member: Member,
-    /// Addresses of servers (`host:port`).
+    /// Where servers may be: `host:port`, or services.
     pub seeds: Vec<String>,
     pub seed: [u8; 32],
 }
@@ -235,21 +235,15 @@ impl Cluster {
     }
 
     /// Whether the server is to be called, now that its time has come.
-    fn is_wanted(&self, target: Target, server: Option<ServerId>) -> bool {
-        let known = |server: ServerId| {
-            self.membership.members().any(|seen| seen.member.id == server && seen.state != State::Left)
-        };
+    fn is_wanted(&self, target: Target) -> bool {
         match target {
             Target::Server(server) => self.links.with(server).is_none(),
-            Target::Seed(_) => match server {
-                Some(server) => server != self.me.id && self.links.with(server).is_none() && !known(server),
-                None => true,
-            },
+            Target::Seed(_) => true,
         }
     }
 
     pub fn deadline(&self) -> Option<Moment> {
-        let calls = self.calls.deadline(|target, server| self.is_wanted(target, server));
+        let calls = self.calls.deadline(|target| self.is_wanted(target));
         let parts = [self.membership.deadline(), self.share.deadline(), calls, self.acks.deadline()];
         let leftovers = (!self.leftovers.is_empty() && !self.share.recovering()).then(Moment::default);
         parts.into_iter().chain([self.follows.deadline(), self.agents_due(), leftovers]).flatten().min()

@@ -88,7 +88,8 @@ impl Pams {
     /// Shares the rows that changed, and acknowledges the batches that did it as soon as a sibling holds them.
     pub(in super::super) fn share_rows(&mut self, now: Moment) {
         while let Some(peer) = self.cluster.touched.pop_first() {
-            let Some(row) = self.directory.row(peer) else { continue };
+            let Some(row) = self.directory.row_mut(peer) else { continue };
+            row.shared = now;
             // If another's is the newer, that has been told, or is about to be.
             if let Some(seq) = self.cluster.share.publish(now, peer, row.epoch, row.attach, row.packed()) {
                 self.cluster.acks.moved(now, peer, seq);

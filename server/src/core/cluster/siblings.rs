@@ -42,7 +42,7 @@ impl Pams {
             SiblingInput::Unlinked { link } => cluster.unlinked(now, link),
             SiblingInput::Called { target, server } => {
                 let alone = cluster.links.len() == 0;
-                cluster.calls.ended(now, target, server, alone);
+                cluster.calls.ended(now, target, server.is_some(), alone);
             }
             SiblingInput::Gossip { link, bytes } => {
                 if let Some(from) = cluster.links.get(link).map(|link| link.server) {
@@ -155,6 +155,9 @@ impl Cluster {
         if self.links.with(server).is_none() {
             self.calls.lost(now, self.me.id, server);
             self.membership.handle(now, membership::Input::Parted(server));
+            if self.links.len() == 0 {
+                self.calls.alone(now);
+            }
         }
     }
 
@@ -176,7 +179,7 @@ impl Cluster {
     fn call(&mut self, now: Moment) {
         // Taken out, for what is wanted is asked of the rest.
         let mut calls = std::mem::take(&mut self.calls);
-        while let Some(target) = calls.next(now, |target, server| self.is_wanted(target, server)) {
+        while let Some(target) = calls.next(now, |target| self.is_wanted(target)) {
             let addresses = match target {
                 Target::Seed(n) => self.seeds.get(n).cloned().into_iter().collect(),
                 Target::Server(server) => {

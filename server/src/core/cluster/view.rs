@@ -1,5 +1,7 @@
 //! The cluster as people, programs and Prometheus see it.
 
+use std::time::Duration;
+
 use pams_shared::{frame::Member, id::ServerId, moment::Moment};
 use serde::Serialize;
 
@@ -143,6 +145,16 @@ impl Pams {
             waiting: cluster.acks.len() as u64,
             counts: cluster.counts,
         }
+    }
+
+    /// How old what other servers say of their peers is, for each that says something: so old is an answer about one of them.
+    /// Whoever has left has nothing more to say, and who is silent for so long that its peers are gone is judged no more.
+    pub fn ages(&self, now: Moment) -> impl Iterator<Item = Duration> {
+        let cluster = &self.cluster;
+        let others = cluster.share.origins().filter(move |o| o.owner != cluster.me.id && o.entries > 0);
+        let said = others
+            .filter(move |o| cluster.state(o.owner) != Some(State::Left) && !cluster.is_silent(now, o.owner, o.heard));
+        said.map(move |origin| now.since(origin.heard))
     }
 
     /// How it stands with what each server shares, this one included: servers that agree give the same, but for times.

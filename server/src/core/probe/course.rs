@@ -12,7 +12,7 @@ use pams_shared::{
 
 use super::{
     super::{Notice, Output, Pams, Push, SessionId, cluster::io::SiblingOutput, directory::ms},
-    Asked, Caller, Found, Home, Key, OPEN_MAX, Open, ProbeAnswer, ProbeId, ProbeRefused, ProbeVerdict, Refused,
+    Asked, Caller, Found, Home, Key, OPEN_MAX, Open, Prefix, ProbeAnswer, ProbeId, ProbeRefused, ProbeVerdict, Refused,
     TARGET_EVERY, WITHIN_MAX, answer,
     who::Standing,
 };
@@ -61,14 +61,19 @@ impl Pams {
         let later = |why| move |after| ProbeRefused { why, after };
         let key = match caller {
             Caller::Operator => Key::Operator,
-            Caller::Http if !self.config.probe_http => return Err(no(Refused::Forbidden)),
-            Caller::Http => Key::Http,
+            Caller::Http { .. } if !self.config.probe_http => return Err(no(Refused::Forbidden)),
+            Caller::Http { from } => {
+                // Its own bucket first: whoever asks too much takes nothing from the others.
+                self.probes.addresses.take(now, Prefix::of(from)).map_err(later(Refused::Caller))?;
+                Key::Http
+            }
             Caller::Sibling { link, hops, .. } if hops <= HOPS_MAX => {
                 Key::Server(self.cluster.server_of(link).ok_or(no(Refused::NotHome))?)
             }
             Caller::Sibling { .. } => return Err(no(Refused::NotHome)),
         };
-        self.probes.callers.take(now, key).map_err(later(Refused::Caller))?;
+        let bucket = if key == Key::Http { &mut self.probes.http } else { &mut self.probes.callers };
+        bucket.take(now, key).map_err(later(Refused::Caller))?;
         let standing = self.standing(now, peer);
         match (&standing, caller) {
             (Standing::Known(None, _) | Standing::Forgotten, _) => {}

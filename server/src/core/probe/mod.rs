@@ -13,6 +13,7 @@ mod who;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
@@ -39,9 +40,14 @@ const TARGET_BURST: u32 = 5;
 /// By one caller.
 const CALLER_EVERY: Duration = Duration::from_millis(200);
 const CALLER_BURST: u32 = 20;
+/// By all callers on the TCP port together: what they have open leaves room for operators, however long each takes.
+const HTTP_EVERY: Duration = Duration::from_millis(50);
+const HTTP_BURST: u32 = 40;
+const _: () = assert!(HTTP_BURST as u128 + WITHIN_MAX.as_millis() / HTTP_EVERY.as_millis() < OPEN_MAX as u128);
 /// Peers, and callers, of whom it is known that they had their share just now.
 const TARGETS_MAX: usize = 4_096;
 const CALLERS_MAX: usize = 1_024;
+const ADDRESSES_MAX: usize = 4_096;
 
 /// One probe; a number that the shell uses once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,8 +58,8 @@ pub struct ProbeId(pub u64);
 pub enum Caller {
     /// On the admin socket.
     Operator,
-    /// On the TCP port, where nobody is asked who they are: all are one caller.
-    Http,
+    /// On the TCP port, where nobody is asked who they are: those of one address are one caller.
+    Http { from: IpAddr },
     /// Another server, whose probe has passed so many servers.
     Sibling { link: LinkId, hops: u32, correlator: Correlator },
 }
@@ -63,7 +69,7 @@ impl Caller {
     pub const fn label(self) -> &'static str {
         match self {
             Caller::Operator => "operator",
-            Caller::Http => "http",
+            Caller::Http { .. } => "http",
             Caller::Sibling { .. } => "server",
         }
     }
@@ -131,8 +137,22 @@ impl ProbeRefused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Operator,
+    /// All addresses.
     Http,
     Server(ServerId),
+}
+
+/// What one caller on the TCP port can't get out of: its address, of IPv6 the first 64 bits (RFC 6177).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Prefix(IpAddr);
+
+impl Prefix {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(ip) => Self(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into()),
+            v4 @ IpAddr::V4(_) => Self(v4),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -143,6 +163,8 @@ pub(super) struct Probes {
     /// What agents were asked and have not answered.
     checks: BTreeMap<(SessionId, Correlator), ProbeId>,
     callers: Limit<Key>,
+    addresses: Limit<Prefix>,
+    http: Limit<Key>,
     targets: Limit<PeerId>,
     minter: Minter,
 }
@@ -187,6 +209,8 @@ impl Probes {
             timers: BTreeSet::new(),
             checks: BTreeMap::new(),
             callers: Limit::new(CALLER_EVERY, CALLER_BURST, CALLERS_MAX),
+            addresses: Limit::new(CALLER_EVERY, CALLER_BURST, ADDRESSES_MAX),
+            http: Limit::new(HTTP_EVERY, HTTP_BURST, 1),
             targets: Limit::new(TARGET_EVERY, TARGET_BURST, TARGETS_MAX),
             minter: Minter::new(seed),
         }

@@ -22,6 +22,28 @@ fn drain(pams: &mut Pams) -> Vec<Output> {
 }
 
 #[test]
+fn totals_alone_are_shared_now_and_then() {
+    let mut pams = Pams::new(PamsConfig::default(), at(0));
+    let a = id("a");
+    open(&mut pams, at(0), 1, a, &[]);
+    let mut shared = Vec::new();
+    for batch in 1..=130 {
+        let now = at(batch * 1_000);
+        let ledger = Ledger { opened: batch, good: batch - 1, in_flight: 1, ..Ledger::default() };
+        let records = if batch == 5 { vec![record(batch, 0)] } else { Vec::new() };
+        let report = Report { batch, totals: vec![(Kind::Report, ledger)], records, ..Report::default() };
+        let before = pams.origins().next().unwrap().upto;
+        pams.handle(now, Input::Report { session: SessionId(1), report });
+        drain(&mut pams);
+        if pams.origins().next().unwrap().upto > before {
+            shared.push(batch);
+        }
+    }
+    // What it did in the fifth second is told at once, and what it has done since a minute later.
+    assert_eq!(shared, [5, 65, 125]);
+}
+
+#[test]
 fn a_full_directory_makes_room_by_forgetting_the_longest_departed_or_turns_away() {
     let config = PamsConfig { peers_max: 2, forgotten_max: 1, ..PamsConfig::default() };
     check_with(

@@ -173,7 +173,8 @@ fn parse(now: Moment, text: &str) -> Input {
         "probe" => {
             let (probe, peer) = (ProbeId(words[0].parse().unwrap()), id(words[1]));
             let within = words.iter().find_map(|word| word.strip_prefix("within=")).unwrap_or("2000");
-            let caller = if words.contains(&"http") { Caller::Http } else { Caller::Operator };
+            let from = words.iter().find_map(|word| word.strip_prefix("http=")).map(|from| from.parse().unwrap());
+            let caller = from.map_or(Caller::Operator, |from| Caller::Http { from });
             Input::Probe { probe, peer, within: Duration::from_millis(within.parse().unwrap()), caller }
         }
         "suspended" => Input::Stalled { late: Duration::from_secs(words[0].parse().unwrap()) },

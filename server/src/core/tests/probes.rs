@@ -97,9 +97,37 @@ fn who_left_who_was_forgotten_and_who_never_was_are_three_answers() {
         0.3 < forget a > a forgotten > close #1 rejected > forgot a Done
         0.4 < probe 2 a > probe 2 offline in 0ms: ; - -
         0.5 < probe 3 x > probe 3 unknown in 0ms: ; - -
-        0.6 < probe 4 b http > probe 4 refused: forbidden, again in 0ms
+        0.6 < probe 4 b http=192.0.2.1 > probe 4 refused: forbidden, again in 0ms
         ",
     );
+}
+
+#[test]
+fn on_the_tcp_port_each_address_has_its_share_and_all_leave_room_for_operators() {
+    let mut pams = Pams::new(PamsConfig { probe_http: true, ..PamsConfig::default() }, at(0));
+    let mut number = 0;
+    // How many of so many probes, asked for at once, are not refused.
+    let mut ask = |ms: u64, from: Option<&str>, n: usize| {
+        let from = from.map(|from| from.parse().unwrap());
+        let caller = from.map_or(Caller::Operator, |from| Caller::Http { from });
+        let mut taken = 0;
+        for _ in 0..n {
+            number += 1;
+            let within = Duration::from_secs(2);
+            pams.handle(at(ms), Input::Probe { probe: ProbeId(number), peer: id("x"), within, caller });
+            let outputs = std::iter::from_fn(|| pams.poll());
+            taken += outputs.filter(|output| matches!(output, Output::Probed { answer: Ok(_), .. })).count();
+        }
+        taken
+    };
+    assert_eq!(ask(0, Some("192.0.2.1"), 30), 20);
+    assert_eq!(ask(0, Some("::ffff:192.0.2.1"), 1), 0, "the same address");
+    assert_eq!(ask(0, Some("2001:db8:0:1::1"), 15), 15, "another one");
+    assert_eq!(ask(0, Some("2001:db8:0:1:ffff::2"), 15), 5, "one of the same network");
+    assert_eq!(ask(0, Some("2001:db8:0:2::1"), 5), 0, "all together have had their share");
+    assert_eq!(ask(0, None, 30), 20, "operators have their own");
+    assert_eq!(ask(200, Some("192.0.2.1"), 5), 1);
+    assert_eq!(ask(200, Some("192.0.2.9"), 5), 3, "200 ms are 4 for all, one of them taken");
 }
 
 #[test]

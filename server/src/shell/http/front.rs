@@ -1,6 +1,6 @@
 //! For tests: a server without QUIC. Both listeners on real sockets, with an engine that a small loop owns.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use axum::http::StatusCode;
 use http_body_util::{BodyExt, Empty};
@@ -15,7 +15,7 @@ use pams_shared::{
 };
 use serde_json::Value;
 use tokio::{
-    net::TcpStream,
+    net::TcpSocket,
     task::{AbortHandle, JoinSet},
 };
 
@@ -141,7 +141,14 @@ impl Served {
     }
 
     pub async fn ask(&self, method: Method, path: &str) -> Got {
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        self.ask_from([127, 0, 0, 1].into(), method, path).await
+    }
+
+    /// From another address of this host.
+    pub async fn ask_from(&self, from: IpAddr, method: Method, path: &str) -> Got {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from, 0)).unwrap();
+        let stream = socket.connect(self.address).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         let request = hyper::Request::builder().method(method).uri(path).header("host", "localhost");
         let exchange = async {

@@ -44,11 +44,7 @@ use tokio::{
 
 pub use self::api::{Draining, ForgetAnswer};
 use super::{handle::Handle, reload::Reloading};
-use crate::{
-    config::Http,
-    core::probe::{Caller, WITHIN_MAX},
-    metrics::Metrics,
-};
+use crate::{config::Http, core::probe::WITHIN_MAX, metrics::Metrics};
 
 /// Of each listener's connections. They may be silent for longer than the usual time between two scrapes, so that Prometheus
 /// keeps its.
@@ -169,17 +165,25 @@ impl Listeners {
         let (handle, metrics) = (sources.handle.clone(), sources.metrics.clone());
         let sources = Arc::new(sources);
         if let Some((tcp, _)) = self.tcp {
-            let router = finish(read_only(), sources.clone(), Caller::Http);
+            let router = finish(read_only(), sources.clone(), Entrance::Tcp);
             let (handle, metrics) = (handle.clone(), metrics.clone());
             tasks.spawn(async move { serve(tcp, router, BOUNDS, || metrics.panicked(), handle.ended()).await });
         }
         let (admin, router, socket_file) =
-            (self.admin, finish(everything(), sources, Caller::Operator), self.socket_file);
+            (self.admin, finish(everything(), sources, Entrance::Admin), self.socket_file);
         tasks.spawn(async move {
             serve(admin, router, BOUNDS, || metrics.panicked(), handle.ended()).await;
             drop(socket_file);
         });
     }
+}
+
+/// Where a request came in; an extension of each.
+#[derive(Clone, Copy, Debug)]
+enum Entrance {
+    /// Whoever can open that socket is an operator.
+    Admin,
+    Tcp,
 }
 
 /// The description of all routes; each listener serves its own part.
@@ -202,13 +206,13 @@ fn everything() -> Routes<Arc<Sources>> {
     read_only().and(admin_only())
 }
 
-fn finish(routes: Routes<Arc<Sources>>, sources: Arc<Sources>, caller: Caller) -> Router {
+fn finish(routes: Routes<Arc<Sources>>, sources: Arc<Sources>, entrance: Entrance) -> Router {
     let not_allowed = async |method: Method, uri: Uri| problem::method(&method, uri.path());
     let not_found = async |uri: Uri| problem::path(uri.path());
     openapi::served(routes, DESCRIPTION)
         .method_not_allowed_fallback(not_allowed)
         .fallback(not_found)
-        .layer(Extension(caller))
+        .layer(Extension(entrance))
         .layer(from_fn(in_time))
         .layer(map_response(landing::guard))
         .with_state(sources)

@@ -1,14 +1,14 @@
 //! How is this peer right now?
 
-use std::{sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use axum::{Extension, Json, extract::State, http::StatusCode};
-use pams_shared::serve::Refusal;
+use pams_shared::serve::{self, Refusal};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    Sources,
+    Entrance, Sources,
     api::{Asked, PathId, PeerPath, peer_id},
 };
 use crate::core::probe::{Caller, ProbeAnswer, ProbeRefused, Refused, WITHIN, WITHIN_MAX, WITHIN_MIN};
@@ -37,11 +37,17 @@ pub struct ProbeQuery {
     ))]
 pub async fn probe(
     State(sources): State<Arc<Sources>>,
-    Extension(caller): Extension<Caller>,
+    Extension(entrance): Extension<Entrance>,
+    Extension(caller): Extension<serve::Caller>,
     id: PathId,
     Asked(ProbeQuery { within }): Asked<ProbeQuery>,
 ) -> Result<Json<ProbeAnswer>, Refusal> {
     let (peer, within) = (peer_id(id)?, within.map_or(Ok(WITHIN), read)?);
+    let caller = match entrance {
+        Entrance::Admin => Caller::Operator,
+        // One that is gone already is like all others that are.
+        Entrance::Tcp => Caller::Http { from: caller.address().unwrap_or(Ipv4Addr::UNSPECIFIED.into()) },
+    };
     let answer = sources.handle.probe(peer, within, caller).await?;
     answer.map(|answer| Json(*answer)).map_err(refusal)
 }
@@ -63,7 +69,9 @@ fn refusal(ProbeRefused { why, after }: ProbeRefused) -> Refusal {
             "ask on the server's host: `pams-server probe`, or the admin socket; or set `probe.http = true`, which lets everybody who \
              can reach this port have peers probed",
         ),
-        Refused::Caller => later.hint("up to 20 in a row, then 5 a second; all callers on the TCP port are one"),
+        Refused::Caller => later.hint(
+            "up to 20 in a row, then 5 a second; on the TCP port by each address (IPv6: by each /64), and by all of them up to 40, then 20",
+        ),
         Refused::Target => later.hint("up to 5 in a row, then one a second, by all callers together"),
         Refused::Full | Refused::NotHome => later.hint("try again later"),
     }

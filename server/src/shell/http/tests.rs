@@ -226,6 +226,23 @@ async fn everybody_may_probe_where_that_is_configured_and_is_told_when_to_ask_ag
     assert_eq!((refused.status.as_u16(), refused.headers["retry-after"].as_str()), (429, "1"));
 }
 
+#[tokio::test]
+async fn one_address_that_asks_too_much_takes_nothing_from_another() {
+    let mut pams = sample::pams();
+    let config = PamsConfig { probe_http: true, ..PamsConfig::default() };
+    pams.handle(sample::now(), Input::Reconfigured(Box::new(config)));
+    let served = serve(pams, sample::now()).await;
+    let path = format!("/api/v1/peers/{STRANGER}/probe");
+    let ask = async |last: u8| served.ask_from([127, 0, 0, last].into(), Method::POST, &path).await;
+    for _ in 0..20 {
+        assert_eq!(ask(1).await.json()["verdict"], "unknown");
+    }
+    let refused = ask(1).await;
+    assert_eq!((refused.status.as_u16(), refused.problem().reason.as_deref()), (429, Some("caller")));
+    assert!(refused.problem().hint.unwrap().contains("by each address"));
+    assert_eq!(ask(2).await.json()["verdict"], "unknown");
+}
+
 /// A client that says nothing does not hinder others; and all of it ends with the loop.
 #[tokio::test]
 async fn it_ends_with_the_loop() {

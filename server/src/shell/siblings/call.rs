@@ -1,18 +1,19 @@
 //! Calling a server, and the connection that comes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pams_shared::{
     frame::{Role, close},
-    identity::{dns_name, home_name},
+    identity::{Subject, dns_name, home_name},
     quic,
-    record::Why,
+    record::{Reason, Why},
 };
 use quinn::{Connection, Endpoint};
 use tokio::time::timeout;
 
 use super::{
     super::door::Door,
+    Neighbours,
     greet::greet,
     serve::{self, Side},
     tell,
@@ -68,6 +69,38 @@ async fn connect(
         Target::Seed(_) => home_name(&door.domain),
     };
     let neighbours = &door.neighbours;
-    quic::race(addresses, |address| quic::call(endpoint, &neighbours.socket, neighbours.client.clone(), address, &name))
-        .await
+    let (name, is_seed) = (name.as_str(), matches!(target, Target::Seed(_)));
+    let attempt = |address| async move {
+        if is_seed && neighbours.is_connected_at(address) {
+            return Err(met(address));
+        }
+        let connection = quic::call(endpoint, &neighbours.socket, neighbours.client.clone(), address, name).await?;
+        if is_seed && neighbours.is_connected_with(&connection) {
+            connection.close(close::DONE.into(), b"");
+            return Err(met(address));
+        }
+        Ok(connection)
+    };
+    quic::race(&neighbours.resolver, addresses, attempt).await
+}
+
+/// What a seed stands for may be several servers, this one among them: those that are met already must not hide the others.
+fn met(address: SocketAddr) -> Why {
+    Why::new(Reason::Cancelled, format!("the server at {address} is this one, or connected with it"))
+}
+
+impl Neighbours {
+    /// Who listens there is this server, or one that it has a connection with.
+    fn is_connected_at(&self, address: SocketAddr) -> bool {
+        let same = |other: &SocketAddr| (other.ip().to_canonical(), other.port()) == (address.ip(), address.port());
+        // A server calls from where it listens.
+        self.me.addresses.iter().any(same) || self.connections().iter().any(|c| same(&c.remote_address()))
+    }
+
+    /// The same, of who answered.
+    fn is_connected_with(&self, connection: &Connection) -> bool {
+        let id_of = |connection: &Connection| Some(Subject::of_peer(&*connection.peer_identity()?).ok()?.id);
+        let id = id_of(connection);
+        id == Some(self.me.id.0) || self.connections().iter().any(|other| id_of(other) == id)
+    }
 }

@@ -24,6 +24,7 @@ use std::{
 
 use pams_shared::{
     frame::{Deltas, Frame, Held, Member, close, wire},
+    lookup::Resolver,
     quic::DATAGRAMS_OUT_BYTES,
     socket::Socket,
 };
@@ -55,6 +56,7 @@ pub struct Neighbours {
     /// How to answer them.
     pub server: Arc<ServerConfig>,
     pub socket: Arc<Socket>,
+    pub resolver: Resolver,
     /// Where known siblings call from: they are answered with windows for much data, which strangers do not get.
     known: RwLock<HashSet<SocketAddr>>,
     /// Those that stand, for questions of other parts.
@@ -64,10 +66,15 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    pub fn new(me: Member, client: ClientConfig, server: Arc<ServerConfig>, socket: Arc<Socket>) -> Self {
+    pub fn new(
+        me: Member,
+        client: ClientConfig,
+        server: Arc<ServerConfig>,
+        (socket, resolver): (Arc<Socket>, Resolver),
+    ) -> Self {
         let (known, connections) = (RwLock::default(), RwLock::default());
         let (links, streams) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { me, client, server, socket, known, connections, links, streams }
+        Self { me, client, server, socket, resolver, known, connections, links, streams }
     }
 
     /// Whether a known sibling may call from there.

@@ -5,6 +5,10 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 use pams_shared::{
     frame::{Check, Frame, Move},
     id::{Correlator, PeerId},
+    lookup::{
+        Resolver,
+        zone::{Manner, Nameserver, Zone},
+    },
     record::{Outcome, Reason},
     status::Status,
 };
@@ -15,6 +19,8 @@ use crate::{
     core::choice::Because,
     shell::{Options, Running, cluster::Cluster, start},
 };
+
+const SERVICE: &str = "_pams._udp.example.org";
 
 /// Whatever is awaited comes within seconds; a test that waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,16 +46,25 @@ impl Stage {
 
     /// An agent with this home in its configuration.
     async fn agent(&self, home: SocketAddr) -> Running {
+        start(self.config(&home.to_string()), Options::default()).await.unwrap()
+    }
+
+    fn config(&self, home: &str) -> Config {
         let folder = self.cluster.folder.path();
-        let config = Config {
+        Config {
             data_dir: folder.join("alpha"),
             listen: "127.0.0.1:0".parse().unwrap(),
             http: Http::Off,
             socket: Some(folder.join("s")),
-            homes: vec![home.to_string().parse().unwrap()],
+            homes: vec![home.parse().unwrap()],
             ..Config::default()
-        };
-        start(config, Options::default()).await.unwrap()
+        }
+    }
+
+    /// An agent that finds its home by a service.
+    async fn by_service(&self, nameserver: &Nameserver) -> Running {
+        let options = Options { resolver: Resolver::of(vec![nameserver.at]), ..Options::default() };
+        start(self.config(SERVICE), options).await.unwrap()
     }
 
     /// An agent at A that knows B.
@@ -82,6 +97,35 @@ async fn a_home_that_falls_silent_is_left_for_another_and_no_batch_is_lost() {
     }
     let home = agent.handle.view().await.unwrap().home;
     assert_eq!((home.server, home.because), (Some(stage.b.id), Some(Because::Silent)));
+    soon(agent.stop()).await;
+}
+
+#[tokio::test]
+async fn homes_are_found_by_a_service_and_one_that_is_lost_leads_to_the_next() {
+    let mut stage = Stage::new();
+    let record = |priority: u16, home: &Home| (SERVICE, priority, 0, home.at.port(), "homes.example.org");
+    let hosts = vec![("homes.example.org", stage.a.at.ip())];
+    let zone = Zone { srv: vec![record(2, &stage.b), record(1, &stage.a)], hosts, ..Zone::default() };
+    let nameserver = Nameserver::start(Zone::default(), Manner::Well).await;
+    let agent = stage.by_service(&nameserver).await;
+    let told = soon(async {
+        loop {
+            let trying = agent.handle.view().await.unwrap().home;
+            if let Some(why) = trying.why {
+                return why.text;
+            }
+        }
+    })
+    .await;
+    assert!(told.contains("home _pams._udp.example.org: no SRV record for _pams._udp.example.org"), "{told}");
+    nameserver.tell(zone);
+    assert_eq!(soon(stage.a.hello()).await.attach, 1, "the first by priority");
+    soon(stage.a.report()).await;
+    // Nobody has told it of B but DNS.
+    stage.a.stop();
+    soon(stage.b.hello()).await;
+    soon(stage.b.report()).await;
+    assert_eq!(agent.handle.view().await.unwrap().home.server, Some(stage.b.id));
     soon(agent.stop()).await;
 }
 
