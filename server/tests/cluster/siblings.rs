@@ -62,13 +62,7 @@ impl World {
             }
             SiblingOutput::Probe { probe, .. } => panic!("nobody asked for {probe:?}"),
             SiblingOutput::Deltas { stream, deltas } => self.feed(s, stream, &Frame::Deltas(*deltas)),
-            SiblingOutput::Members(members) => {
-                let addresses = members.iter().flat_map(|m| m.addresses.iter()).map(ToString::to_string);
-                let known: Vec<String> = addresses.collect();
-                if !known.is_empty() {
-                    self.servers[s].known = known;
-                }
-            }
+            SiblingOutput::Members(members) => self.servers[s].book.note(members),
             SiblingOutput::Banned { peer } => self.ban(s, peer),
         }
     }

@@ -195,7 +195,7 @@ impl World {
             net: Net::new(seed),
             chance,
             processes: vec![Process::default(); nodes],
-            servers: (0..setup.servers).map(Server::new).collect(),
+            servers: (0..setup.servers).map(|_| Server::new()).collect(),
             agents: (0..nodes).map(|_| Agent::new(setup.servers)).collect(),
             setup,
             trace: Trace::new(traced),
