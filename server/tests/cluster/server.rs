@@ -19,12 +19,13 @@ use pams_shared::{
     moment::Moment,
     pulse::{BEAT, Pulse},
 };
+use pams_simulator::seed_bytes;
 
 use crate::{
     conn::ConnId,
     setup::{self, node, ns, peer},
     trace,
-    world::{Event, MS, SECOND, US, World, seed_bytes},
+    world::{Event, MS, SALT, SECOND, US, World},
 };
 
 /// A core whose deadline makes it wake so often in one second does nothing when it wakes.
@@ -89,7 +90,7 @@ impl World {
         }
         self.begin(s);
         let (now, life) = (self.moment(s), self.processes[s].life);
-        let seed = seed_bytes(self.chance.below(u64::MAX));
+        let seed = seed_bytes(SALT, self.chance.below(u64::MAX));
         let seeds = self.seeds(s);
         self.line(s, || format!("! starts, generation {life}, seeds {seeds:?}"));
         let myself = Myself { member: setup::member(s, life), seeds, seed };
