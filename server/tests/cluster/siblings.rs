@@ -243,6 +243,12 @@ impl World {
         after.into_iter().for_each(|input| self.tell_sibling(s, input));
     }
 
+    /// A stream between two servers stands still, for too much of it was lost in a row.
+    pub fn is_stuck(&self, a: usize, b: usize) -> bool {
+        let stuck = |conn: &ConnId| self.other(*conn, a) == b && self.net.conns[*conn].stuck > self.now;
+        self.servers[a].links.values().any(stuck)
+    }
+
     /// For so long two servers have had a connection that works, and both have run.
     pub fn is_linked(&self, a: usize, b: usize, for_ns: u64) -> bool {
         let since = self.now.saturating_sub(for_ns);
