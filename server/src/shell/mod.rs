@@ -53,7 +53,7 @@ use self::{
     handle::{Forgotten, Request},
     outbox::Outbox,
     probes::Probes,
-    siblings::{Siblings, book::Book},
+    siblings::{Siblings, book::Keeper},
     told::Told,
 };
 pub use self::{
@@ -101,7 +101,7 @@ struct Shell {
     /// Tasks that let ids in again.
     unbanning: JoinSet<()>,
     siblings: Siblings,
-    book: Book,
+    book: Keeper,
     probes: Probes,
     supervisor: Arc<Supervisor>,
     pulse: Pulse,
@@ -137,7 +137,7 @@ impl Shell {
         endpoint: Endpoint,
         (registrar, metrics): (Registrar, Arc<Metrics>),
         (events, requests): (mpsc::Receiver<Event>, mpsc::Receiver<Request>),
-        (siblings, book): (Siblings, Book),
+        (siblings, book): (Siblings, Keeper),
         supervisor: Arc<Supervisor>,
     ) -> Self {
         Self {

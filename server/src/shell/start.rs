@@ -53,7 +53,7 @@ use super::{
     reload::Reloading,
     siblings::{
         Neighbours, Siblings,
-        book::{self, Book},
+        book::{self, Keeper},
     },
 };
 use crate::{
@@ -243,7 +243,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let supervisor = options.supervisor;
     let (mut tasks, mut services) = (JoinSet::new(), JoinSet::new());
     let siblings = Siblings::new(door.clone(), endpoint.clone());
-    let book = Book::start(&config.data_dir, &mut tasks);
+    let book = Keeper::start(&config.data_dir, &mut tasks);
     let shell = Shell::new(
         Pams::among(myself, core, Clock.now()),
         endpoint.clone(),
@@ -390,7 +390,7 @@ async fn myself(
     let (name, region, software) = (config.label(), config.region.clone(), SOFTWARE.to_owned());
     let member = Member { id, generation, name, addresses, http, region, software };
     let mut all: Vec<String> = config.servers.iter().chain(seeds).map(ToString::to_string).collect();
-    all.extend(book::restore(&config.data_dir));
+    all.extend(book::restore(&config.data_dir).seeds());
     let own = own.iter().map(ToString::to_string);
     let own: BTreeSet<String> = own.chain(member.addresses.iter().map(ToString::to_string)).collect();
     let mut seeds = Vec::new();

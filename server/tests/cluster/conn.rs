@@ -35,6 +35,8 @@ pub struct Conn {
     pub sibling: Option<Target>,
     /// When a piece of its streams last needed to be sent again.
     pub troubled: u64,
+    /// Until when a stream of it stands still: see [`crate::packets::TRIES`].
+    pub stuck: u64,
 }
 
 #[derive(Debug)]
@@ -99,7 +101,7 @@ impl World {
             linked: 0,
         };
         let ends = [end(from, self.processes[from].life, State::Calling), end(to, 0, State::Fresh)];
-        self.net.conns.push(Conn { ends, sibling, troubled: self.now });
+        self.net.conns.push(Conn { ends, sibling, troubled: self.now, stuck: 0 });
         let conn = self.net.conns.len() - 1;
         self.plan(self.now + PATIENCE, Event::Patience { conn });
         self.redial(conn, 0);

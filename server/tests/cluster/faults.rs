@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use pams_server::core::Input;
+use pams_server::core::{Input, cluster::book::Book};
 use pams_shared::sim::Link;
 
 use crate::{
-    server::Server,
     setup::{self, SERVERS_MAX, Setup, healed, peer},
     trace::name,
     world::{Event, MS, SECOND, World},
@@ -226,7 +225,7 @@ impl World {
         self.kill_server(server);
         if !seeds {
             self.tally.count("without_seeds");
-            self.servers[server].known = Server::new(server).known;
+            self.servers[server].book = Book::default();
         }
         self.plan(self.now + back, Event::Start { node: server });
     }

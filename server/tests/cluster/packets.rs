@@ -13,6 +13,12 @@ use crate::{
 const RESEND_FIRST: u64 = 150 * MS;
 const RESEND_LAST: u64 = 1_200 * MS;
 
+/// A piece of which so many copies are lost in a row comes 2.25 s late at least, and what is sent after it waits for it. With the
+/// second between two words of a stream that is more than the 3 s after which what a follower has is stale, and rightly called so.
+pub const TRIES: u32 = 4;
+/// And so long a loop may take until it has read what came.
+const TAKEN: u64 = 100 * MS;
+
 #[derive(Clone, Debug)]
 pub enum Packet {
     Initial,
@@ -58,6 +64,9 @@ impl World {
         let arrives = self.transmit(conn, from, &packet);
         if attempt > 0 || arrives.is_none() {
             self.net.conns[conn].troubled = self.now + setup::WAY_MAX;
+        }
+        if attempt + u32::from(arrives.is_none()) >= TRIES {
+            self.net.conns[conn].stuck = arrives.unwrap_or(self.now + pause(attempt)) + TAKEN;
         }
         match (arrives, &packet) {
             (None, _) => {

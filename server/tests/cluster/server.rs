@@ -7,7 +7,10 @@ use std::{
 
 use pams_server::core::{
     Forgot, Input, Myself, Output, Pams, SessionId,
-    cluster::io::{FollowId, LinkId, SiblingInput},
+    cluster::{
+        book::Book,
+        io::{FollowId, LinkId, SiblingInput},
+    },
     share::FollowerId,
 };
 use pams_shared::{
@@ -16,12 +19,13 @@ use pams_shared::{
     moment::Moment,
     pulse::{BEAT, Pulse},
 };
+use pams_simulator::seed_bytes;
 
 use crate::{
     conn::ConnId,
     setup::{self, node, ns, peer},
     trace,
-    world::{Event, MS, SECOND, US, World, seed_bytes},
+    world::{Event, MS, SALT, SECOND, US, World},
 };
 
 /// A core whose deadline makes it wake so often in one second does nothing when it wakes.
@@ -38,7 +42,7 @@ pub struct Server {
     wake: Option<u64>,
     wakes: (u64, u64),
     /// On disk.
-    pub known: Vec<String>,
+    pub book: Book,
     pub banned: BTreeSet<PeerId>,
     /// The shell's tables.
     pub links: BTreeMap<LinkId, ConnId>,
@@ -57,16 +61,14 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(place: usize) -> Self {
-        // All but the first joined there.
-        let known = if place == 0 { Vec::new() } else { vec![setup::address(0).to_string()] };
+    pub fn new() -> Self {
         Self {
             core: None,
             pulse: None,
             missed: VecDeque::new(),
             wake: None,
             wakes: (0, 0),
-            known,
+            book: Book::default(),
             banned: BTreeSet::new(),
             links: BTreeMap::new(),
             follows: BTreeMap::new(),
@@ -88,20 +90,32 @@ impl World {
         }
         self.begin(s);
         let (now, life) = (self.moment(s), self.processes[s].life);
-        let seed = seed_bytes(self.chance.below(u64::MAX));
-        let seeds = self.servers[s].known.clone();
+        let seed = seed_bytes(SALT, self.chance.below(u64::MAX));
+        let seeds = self.seeds(s);
         self.line(s, || format!("! starts, generation {life}, seeds {seeds:?}"));
         let myself = Myself { member: setup::member(s, life), seeds, seed };
         let core = Pams::among(myself, self.setup.config.clone(), now);
         let old = &mut self.servers[s];
-        let (known, banned) = (std::mem::take(&mut old.known), std::mem::take(&mut old.banned));
+        let (book, banned) = (std::mem::take(&mut old.book), std::mem::take(&mut old.banned));
         let pulse = Some(Pulse::new(now, None));
-        self.servers[s] = Server { core: Some(core), pulse, known, banned, shaken: self.now, ..Server::new(s) };
+        self.servers[s] = Server { core: Some(core), pulse, book, banned, shaken: self.now, ..Server::new() };
         if life > 1 {
             self.tally.count("server_restart");
         }
         self.plan(self.now + ns(BEAT), Event::Beat { server: s, life });
         self.give(s, Input::Tick, None);
+    }
+
+    /// Where it begins to look for the others: all but the first joined there, and then whom its book has.
+    fn seeds(&self, s: usize) -> Vec<String> {
+        let joined = (s != 0).then(|| setup::address(0).to_string());
+        let mut seeds: Vec<String> = Vec::new();
+        for seed in joined.into_iter().chain(self.servers[s].book.seeds()) {
+            if seed != setup::address(s).to_string() && !seeds.contains(&seed) {
+                seeds.push(seed);
+            }
+        }
+        seeds
     }
 
     /// The process ends, and nobody is told.

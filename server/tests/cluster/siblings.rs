@@ -62,13 +62,7 @@ impl World {
             }
             SiblingOutput::Probe { probe, .. } => panic!("nobody asked for {probe:?}"),
             SiblingOutput::Deltas { stream, deltas } => self.feed(s, stream, &Frame::Deltas(*deltas)),
-            SiblingOutput::Members(members) => {
-                let addresses = members.iter().flat_map(|m| m.addresses.iter()).map(ToString::to_string);
-                let known: Vec<String> = addresses.collect();
-                if !known.is_empty() {
-                    self.servers[s].known = known;
-                }
-            }
+            SiblingOutput::Members(members) => self.servers[s].book.note(members),
             SiblingOutput::Banned { peer } => self.ban(s, peer),
         }
     }
@@ -254,6 +248,12 @@ impl World {
             }
         }
         after.into_iter().for_each(|input| self.tell_sibling(s, input));
+    }
+
+    /// A stream between two servers stands still, for too much of it was lost in a row.
+    pub fn is_stuck(&self, a: usize, b: usize) -> bool {
+        let stuck = |conn: &ConnId| self.other(*conn, a) == b && self.net.conns[*conn].stuck > self.now;
+        self.servers[a].links.values().any(stuck)
     }
 
     /// For so long two servers have had a connection that works, and both have run.

@@ -49,8 +49,12 @@ impl World {
                 view.unwrap_or_else(|| panic!("{} does not know {}, at home at {}", name(s), name(a), name(home)));
             let here = matches!(view.liveness, Liveness::Live | Liveness::Overdue);
             let right = view.server == setup::id(home) && view.order.epoch == self.processes[a].life;
+            let hears = home == s || !self.is_stuck(s, home);
+            if view.stale && !hears {
+                self.tally.count("stuck");
+            }
             assert!(
-                here && right && !view.stale,
+                here && right && (!view.stale || !hears),
                 "{} of {}, at home at {}: {}",
                 name(s),
                 name(a),

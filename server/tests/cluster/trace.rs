@@ -1,4 +1,4 @@
-//! What happened, line by line, in virtual time. Nothing is written, and no text made, unless somebody wants it.
+//! What a trace says of nodes, and of what goes into cores and comes out.
 
 use std::fmt::Write as _;
 
@@ -10,42 +10,6 @@ use pams_server::core::{
 use pams_shared::frame::{Deltas, Report};
 
 use crate::setup;
-
-#[derive(Debug, Default)]
-pub struct Trace {
-    on: bool,
-    /// Print each line as well.
-    pub echo: bool,
-    text: String,
-}
-
-impl Trace {
-    pub fn new(on: bool) -> Self {
-        Self { on, ..Self::default() }
-    }
-
-    /// One line: when, who, what.
-    pub fn line(&mut self, now: u64, who: usize, what: impl FnOnce() -> String) {
-        if !self.on {
-            return;
-        }
-        let start = self.text.len();
-        let (s, us) = (now / 1_000_000_000, now / 1_000 % 1_000_000);
-        writeln!(self.text, "{s:4}.{us:06} {} {}", name(who), what()).expect("a string takes all");
-        if self.echo {
-            print!("{}", &self.text[start..]);
-        }
-    }
-
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    pub fn tail(&self, lines: usize) -> String {
-        let all: Vec<&str> = self.text.lines().collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
-    }
-}
 
 /// Servers are capitals, agents small letters.
 pub fn name(node: usize) -> char {

@@ -1,9 +1,7 @@
-//! The world: virtual time, the one queue of events, and all that is in it. Events of one moment come in the order in which
-//! they were planned, so that a seed gives one run.
+//! The world: virtual time, what happens in it, and all that is in it.
 
 use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BinaryHeap, HashSet},
+    collections::{BTreeMap, HashSet},
     rc::Rc,
 };
 
@@ -13,6 +11,8 @@ use pams_shared::{
     moment::Moment,
     status::Liveness,
 };
+pub use pams_simulator::{MS, SECOND, US};
+use pams_simulator::{Queue, Tally, Trace, seed_bytes};
 
 use crate::{
     agent::{Agent, Timer},
@@ -22,14 +22,12 @@ use crate::{
     packets::Packet,
     server::Server,
     setup::{self, SERVERS_MAX, Setup},
-    tally::Tally,
-    trace::Trace,
+    tally::tally,
+    trace,
 };
 
-pub const US: u64 = 1_000;
-pub const MS: u64 = 1_000 * US;
-pub const SECOND: u64 = 1_000 * MS;
-
+/// Of all that is drawn.
+pub const SALT: &[u8; 32] = b"pams: servers, virtual time, 32.";
 /// Wall clock at the start.
 const WALL_MS: u64 = 1_800_000_000_000;
 /// More events than this are no simulation but a storm.
@@ -111,33 +109,6 @@ pub enum Event {
     End,
 }
 
-#[derive(Debug)]
-struct Planned {
-    at: u64,
-    number: u64,
-    event: Event,
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Planned {}
-
 /// A process on a node.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
@@ -179,14 +150,15 @@ pub struct World {
     pub held: BTreeMap<PeerId, (u64, u64)>,
     /// When something last befell a server.
     pub struck: u64,
-    queue: BinaryHeap<Planned>,
-    planned: u64,
+    queue: Queue<Event>,
     over: bool,
 }
 
-impl World {
-    pub fn new(seed: u64, traced: bool) -> Self {
-        let seed = seed_bytes(seed);
+impl pams_simulator::World for World {
+    const SUITE: &str = "cluster";
+
+    fn new(seed: u64, traced: bool) -> Self {
+        let seed = seed_bytes(SALT, seed);
         let mut chance = Minter::new(seed);
         let setup = Setup::new(&mut chance);
         let nodes = SERVERS_MAX + setup.agents;
@@ -195,18 +167,17 @@ impl World {
             net: Net::new(seed),
             chance,
             processes: vec![Process::default(); nodes],
-            servers: (0..setup.servers).map(Server::new).collect(),
+            servers: (0..setup.servers).map(|_| Server::new()).collect(),
             agents: (0..nodes).map(|_| Agent::new(setup.servers)).collect(),
             setup,
-            trace: Trace::new(traced),
-            tally: Tally::default(),
+            trace: Trace::new(traced, trace::name),
+            tally: tally(),
             healed: false,
             quiet: false,
             said: BTreeMap::new(),
             held: BTreeMap::new(),
             struck: 0,
-            queue: BinaryHeap::new(),
-            planned: 0,
+            queue: Queue::new(EVENTS_MAX),
             over: false,
         };
         world.name_paths();
@@ -225,20 +196,10 @@ impl World {
         world
     }
 
-    pub fn server_places(&self) -> std::ops::Range<usize> {
-        0..self.setup.servers
-    }
-
-    pub fn agent_places(&self) -> std::ops::Range<usize> {
-        SERVERS_MAX..SERVERS_MAX + self.setup.agents
-    }
-
-    /// Runs to the end.
-    pub fn run(&mut self) {
-        while let Some(Planned { at, event, .. }) = self.queue.pop().filter(|_| !self.over) {
+    fn run(&mut self) {
+        while let Some((at, event)) = self.queue.pop().filter(|_| !self.over) {
             self.now = at;
             self.tally.events += 1;
-            assert!(self.tally.events < EVENTS_MAX, "{EVENTS_MAX} events and no end");
             if let Some(server) = self.taker(&event)
                 && self.processes[server].stalled > at
             {
@@ -248,6 +209,24 @@ impl World {
             self.happen(event);
         }
         self.tally.seconds = self.now / SECOND;
+    }
+
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn trace(&mut self) -> &mut Trace {
+        &mut self.trace
+    }
+}
+
+impl World {
+    pub fn server_places(&self) -> std::ops::Range<usize> {
+        0..self.setup.servers
+    }
+
+    pub fn agent_places(&self) -> std::ops::Range<usize> {
+        SERVERS_MAX..SERVERS_MAX + self.setup.agents
     }
 
     pub fn happen(&mut self, event: Event) {
@@ -299,8 +278,7 @@ impl World {
     }
 
     pub fn plan(&mut self, at: u64, event: Event) {
-        self.planned += 1;
-        self.queue.push(Planned { at: at.max(self.now), number: self.planned, event });
+        self.queue.plan(at.max(self.now), event);
     }
 
     pub fn lives(&self, node: usize, life: u64) -> bool {
@@ -357,10 +335,3 @@ impl World {
 const ORIGIN_NS: u64 = 7 * US;
 
 pub type Bytes = Rc<[u8]>;
-
-/// Seeds that differ little give runs that differ much.
-pub fn seed_bytes(seed: u64) -> [u8; 32] {
-    let mut bytes = *b"pams: servers, virtual time, 32.";
-    bytes[..8].iter_mut().zip(seed.to_le_bytes()).for_each(|(b, s)| *b ^= s);
-    bytes
-}

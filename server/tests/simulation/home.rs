@@ -254,7 +254,7 @@ impl World {
         {
             let after = self.now - died;
             assert!(after <= gone_after + setup::WAY_MAX + 2 * MS, "{} gone {after} ns after its end", name(who));
-            self.tally.gone_after = self.tally.gone_after.max(after);
+            self.tally.took("gone_at_home", after);
         }
         assert!(!self.works(who, gone_after + SECOND), "{} is gone and its connection works", name(who));
     }

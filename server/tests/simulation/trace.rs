@@ -1,6 +1,4 @@
-//! What happened, line by line, in virtual time. Nothing is written, and no text made, unless somebody wants it.
-
-use std::fmt::Write as _;
+//! What a trace says of nodes, and of what goes into cores and comes out.
 
 use pams_agent::core::{Input, Notice, Output};
 use pams_server::core;
@@ -10,42 +8,6 @@ use pams_shared::{
 };
 
 use crate::setup::node;
-
-#[derive(Debug, Default)]
-pub struct Trace {
-    on: bool,
-    /// Print each line as well.
-    pub echo: bool,
-    text: String,
-}
-
-impl Trace {
-    pub fn new(on: bool) -> Self {
-        Self { on, ..Self::default() }
-    }
-
-    /// One line: when, who, what.
-    pub fn line(&mut self, now: u64, who: usize, what: impl FnOnce() -> String) {
-        if !self.on {
-            return;
-        }
-        let start = self.text.len();
-        let (s, us) = (now / 1_000_000_000, now / 1_000 % 1_000_000);
-        writeln!(self.text, "{s:4}.{us:06} {} {}", name(who), what()).expect("a string takes all");
-        if self.echo {
-            print!("{}", &self.text[start..]);
-        }
-    }
-
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    pub fn tail(&self, lines: usize) -> String {
-        let all: Vec<&str> = self.text.lines().collect();
-        all[all.len().saturating_sub(lines)..].join("\n")
-    }
-}
 
 /// The home is `S`, agents are letters.
 pub fn name(node: usize) -> char {

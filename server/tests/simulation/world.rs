@@ -1,17 +1,14 @@
-//! The world: virtual time, the one queue of events, and all that is in it. Events of one moment come in the order in which
-//! they were planned, so that a seed gives one run.
+//! The world: virtual time, what happens in it, and all that is in it.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BinaryHeap},
-    rc::Rc,
-};
+use std::{collections::BTreeMap, rc::Rc};
 
 use pams_agent::core::Input;
 use pams_shared::{
     id::{Correlator, Minter},
     moment::Moment,
 };
+pub use pams_simulator::{MS, SECOND, US};
+use pams_simulator::{Queue, Tally, Trace, seed_bytes};
 
 use crate::{
     agent::Node,
@@ -21,14 +18,12 @@ use crate::{
     path::Net,
     setup::{HOME, Setup},
     sleep::Sleep,
-    tally::Tally,
-    trace::Trace,
+    tally::tally,
+    trace,
 };
 
-pub const US: u64 = 1_000;
-pub const MS: u64 = 1_000 * US;
-pub const SECOND: u64 = 1_000 * MS;
-
+/// Of all that is drawn.
+pub const SALT: &[u8; 32] = b"pams: whole cores, virtual time.";
 /// Wall clock at the start.
 const WALL_MS: u64 = 1_800_000_000_000;
 /// More events than this are no simulation but a storm.
@@ -96,33 +91,6 @@ pub enum Event {
     End,
 }
 
-#[derive(Debug)]
-struct Planned {
-    at: u64,
-    number: u64,
-    event: Event,
-}
-
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Planned {}
-
 /// A process that runs on a node, or does not: what agents and the home have in common.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
@@ -159,14 +127,15 @@ pub struct World {
     pub healed: bool,
     /// When whoever listens was told by which notify.
     pub told_at: BTreeMap<Correlator, u64>,
-    queue: BinaryHeap<Planned>,
-    planned: u64,
+    queue: Queue<Event>,
     over: bool,
 }
 
-impl World {
-    pub fn new(seed: u64, traced: bool) -> Self {
-        let seed = seed_bytes(seed);
+impl pams_simulator::World for World {
+    const SUITE: &str = "simulation";
+
+    fn new(seed: u64, traced: bool) -> Self {
+        let seed = seed_bytes(SALT, seed);
         let mut chance = Minter::new(seed);
         let setup = Setup::new(&mut chance);
         let nodes = setup.agents + 1;
@@ -178,12 +147,11 @@ impl World {
             agents: (0..nodes).map(|n| Node::new(n, &setup)).collect(),
             home: Home::new(),
             setup,
-            trace: Trace::new(traced),
-            tally: Tally::default(),
+            trace: Trace::new(traced, trace::name),
+            tally: tally(),
             healed: false,
             told_at: BTreeMap::new(),
-            queue: BinaryHeap::new(),
-            planned: 0,
+            queue: Queue::new(EVENTS_MAX),
             over: false,
         };
         world.net.name_paths();
@@ -198,12 +166,10 @@ impl World {
         world
     }
 
-    /// Runs to the end.
-    pub fn run(&mut self) {
-        while let Some(Planned { at, event, .. }) = self.queue.pop().filter(|_| !self.over) {
+    fn run(&mut self) {
+        while let Some((at, event)) = self.queue.pop().filter(|_| !self.over) {
             self.now = at;
             self.tally.events += 1;
-            assert!(self.tally.events < EVENTS_MAX, "{EVENTS_MAX} events and no end");
             if let Some(node) = self.taker(&event)
                 && self.processes[node].stalled > at
             {
@@ -215,6 +181,16 @@ impl World {
         self.tally.seconds = self.now / SECOND;
     }
 
+    fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    fn trace(&mut self) -> &mut Trace {
+        &mut self.trace
+    }
+}
+
+impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Wake { node, life } if self.lives(node, life) => self.wake(node),
@@ -250,8 +226,7 @@ impl World {
     }
 
     pub fn plan(&mut self, at: u64, event: Event) {
-        self.planned += 1;
-        self.queue.push(Planned { at: at.max(self.now), number: self.planned, event });
+        self.queue.plan(at.max(self.now), event);
     }
 
     pub fn lives(&self, node: usize, life: u64) -> bool {
@@ -349,10 +324,3 @@ impl World {
 
 /// A process reads its clock for the first time a little after the clock began.
 const ORIGIN_NS: u64 = 7 * US;
-
-/// Seeds that differ little give runs that differ much.
-fn seed_bytes(seed: u64) -> [u8; 32] {
-    let mut bytes = *b"pams: whole cores, virtual time.";
-    bytes[..8].iter_mut().zip(seed.to_le_bytes()).for_each(|(b, s)| *b ^= s);
-    bytes
-}

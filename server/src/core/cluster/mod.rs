@@ -7,6 +7,7 @@
 mod acks;
 mod adopt;
 mod agents;
+pub mod book;
 mod calls;
 mod follows;
 pub mod io;

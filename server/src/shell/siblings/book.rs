@@ -1,33 +1,20 @@
-//! The address book: which servers were known last, in `servers.json` of the data directory, so that the next start finds one
-//! even if all that were configured are gone. Written in the background, the latest only; a failure is told and tried again
-//! with the next change.
+//! Keeps the address book ([`Book`]) in `servers.json` of the data directory. Written in the background, the latest only; a
+//! failure is told and tried again with the next change.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use pams_shared::{frame::Member, id::ServerId, identity::files};
-use serde::{Deserialize, Serialize};
+use pams_shared::{frame::Member, identity::files};
 use tokio::{sync::watch, task::JoinSet};
 
-const FILE: &str = "servers.json";
-/// Servers that are kept.
-const SERVERS_MAX: usize = 64;
+use crate::core::cluster::book::Book;
 
-/// One server of the file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Line {
-    id: ServerId,
-    name: String,
-    addresses: Vec<SocketAddr>,
-}
+const FILE: &str = "servers.json";
 
 #[derive(Debug)]
-pub struct Book(watch::Sender<Vec<Member>>);
+pub struct Keeper(watch::Sender<Vec<Member>>);
 
-impl Book {
-    /// Begins to keep what is written, in a task of `tasks`; it ends when the book is dropped and all is written.
+impl Keeper {
+    /// Begins to keep what is written, in a task of `tasks`; it ends when the keeper is dropped and all is written.
     pub fn start(dir: &Path, tasks: &mut JoinSet<()>) -> Self {
         let (latest, rx) = watch::channel(Vec::new());
         tasks.spawn(keep(dir.join(FILE), rx));
@@ -42,35 +29,20 @@ impl Book {
     }
 }
 
-/// Where servers were known last, each as `ip:port`; none if there is no file, or it can't be read, which is told.
-pub fn restore(dir: &Path) -> Vec<String> {
+/// The book as it was kept last; empty if there is no file, or it can't be read, which is told.
+pub fn restore(dir: &Path) -> Book {
     let path = dir.join(FILE);
-    match read(&path) {
-        Ok(lines) => lines.into_iter().take(SERVERS_MAX).flat_map(|l| l.addresses).map(|a| a.to_string()).collect(),
-        Err(problem) => {
-            tracing::warn!(path = %path.display(), problem, "the servers of the last run are not known any more");
-            Vec::new()
-        }
-    }
+    read(&path).unwrap_or_else(|problem| {
+        tracing::warn!(path = %path.display(), problem, "the servers of the last run are not known any more");
+        Book::default()
+    })
 }
 
-fn read(path: &Path) -> Result<Vec<Line>, String> {
+fn read(path: &Path) -> Result<Book, String> {
     match files::read(path).map_err(|e| e.to_string())? {
-        None => Ok(Vec::new()),
+        None => Ok(Book::default()),
         Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| e.to_string()),
     }
-}
-
-/// Those that are known now, then those of before: a start that has not met them yet must not be what forgets them.
-fn joined(members: Vec<Member>, before: &[Line]) -> Vec<Line> {
-    let mut lines: Vec<_> =
-        members.into_iter().map(|m| Line { id: m.id, name: m.name, addresses: m.addresses }).collect();
-    let known = lines.len();
-    lines.extend(
-        before.iter().filter(|line| lines[..known].iter().all(|l| l.id != line.id)).cloned().collect::<Vec<_>>(),
-    );
-    lines.truncate(SERVERS_MAX);
-    lines
 }
 
 async fn keep(path: PathBuf, mut latest: watch::Receiver<Vec<Member>>) {
@@ -79,8 +51,9 @@ async fn keep(path: PathBuf, mut latest: watch::Receiver<Vec<Member>>) {
         let path = path.clone();
         let written = tokio::task::spawn_blocking(move || {
             // What cannot be read is written anew.
-            let lines = joined(members, &read(&path).unwrap_or_default());
-            let bytes = serde_json::to_vec_pretty(&lines).map_err(|e| e.to_string())?;
+            let mut book = read(&path).unwrap_or_default();
+            book.note(members);
+            let bytes = serde_json::to_vec_pretty(&book).map_err(|e| e.to_string())?;
             files::replace(&path, &bytes).map_err(|e| e.to_string())
         });
         if let Ok(Err(problem)) = written.await {
@@ -94,6 +67,10 @@ async fn keep(path: PathBuf, mut latest: watch::Receiver<Vec<Member>>) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use pams_shared::id::ServerId;
+
     use super::*;
 
     fn member(n: u8) -> Member {
@@ -105,22 +82,23 @@ mod tests {
     #[tokio::test]
     async fn the_latest_is_kept_and_a_damaged_file_is_no_outage() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(restore(dir.path()), Vec::<String>::new());
+        let restored = || restore(dir.path()).seeds().collect::<Vec<_>>();
+        assert_eq!(restored(), Vec::<String>::new());
         let mut tasks = JoinSet::new();
-        let book = Book::start(dir.path(), &mut tasks);
-        book.write(vec![member(1)]);
-        book.write(vec![member(1), member(2)]);
-        book.write(Vec::new());
-        drop(book);
+        let keeper = Keeper::start(dir.path(), &mut tasks);
+        keeper.write(vec![member(1)]);
+        keeper.write(vec![member(1), member(2)]);
+        keeper.write(Vec::new());
+        drop(keeper);
         tasks.join_next().await;
-        assert_eq!(restore(dir.path()), ["192.0.2.1:7420", "192.0.2.2:7420"]);
+        assert_eq!(restored(), ["192.0.2.1:7420", "192.0.2.2:7420"]);
         // The next start meets one of them and a new one.
-        let book = Book::start(dir.path(), &mut tasks);
-        book.write(vec![member(2), member(3)]);
-        drop(book);
+        let keeper = Keeper::start(dir.path(), &mut tasks);
+        keeper.write(vec![member(2), member(3)]);
+        drop(keeper);
         tasks.join_next().await;
-        assert_eq!(restore(dir.path()), ["192.0.2.2:7420", "192.0.2.3:7420", "192.0.2.1:7420"]);
+        assert_eq!(restored(), ["192.0.2.2:7420", "192.0.2.3:7420", "192.0.2.1:7420"]);
         std::fs::write(dir.path().join(FILE), "[{").unwrap();
-        assert_eq!(restore(dir.path()), Vec::<String>::new());
+        assert_eq!(restored(), Vec::<String>::new());
     }
 }
