@@ -17,6 +17,9 @@ pub struct MembershipConfig {
     pub probe_pause: Duration,
     /// So often at most each member is probed by each other, on average.
     pub member_pause: Duration,
+    /// One that probes us, and gets our answers, is not probed by us for so long after each: longer than `member_pause` by what
+    /// one way may differ from the next, so that of two one asks.
+    pub pinged_pause: Duration,
     /// After so long without an answer, others are asked to probe too.
     pub probe_rtt: Duration,
     /// A probe not answered by then, by whatever way, makes its target suspect. Longer than `probe_rtt`.
@@ -63,7 +66,8 @@ impl Default for MembershipConfig {
         const MS: Duration = Duration::from_millis(1);
         Self {
             probe_pause: 100 * MS,
-            member_pause: 400 * MS,
+            member_pause: 350 * MS,
+            pinged_pause: 400 * MS,
             probe_rtt: 150 * MS,
             probe_period: 400 * MS,
             suspect_for: 600 * MS,

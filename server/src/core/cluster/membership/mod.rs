@@ -30,6 +30,7 @@ mod gossip;
 mod identity;
 mod notice;
 mod timers;
+mod turns;
 mod view;
 mod ways;
 mod wire;
@@ -57,6 +58,7 @@ pub use self::{
 use self::{
     identity::{Card, Identity, LEFT},
     timers::Timers,
+    turns::Turns,
     view::View,
     ways::Ways,
     wire::Wire,
@@ -145,6 +147,7 @@ pub struct Membership {
     cards: BTreeMap<ServerId, Arc<Card>>,
     view: View,
     probe: Option<Probe>,
+    turns: Turns,
     ways: Ways,
     /// Until then, probes follow each other without pause.
     hurry: Moment,
@@ -178,6 +181,7 @@ impl Membership {
             cards: BTreeMap::new(),
             view: View::default(),
             probe: None,
+            turns: Turns::default(),
             ways: Ways::default(),
             hurry: now,
             gossiped: now,
@@ -329,6 +333,12 @@ impl Membership {
                 {
                     continue;
                 }
+                Timer::ProbeRandomMember(_) => {
+                    if let Some(at) = self.rest(now) {
+                        self.timers.push(at, timer);
+                        continue;
+                    }
+                }
                 Timer::SendIndirectProbe { .. } => self.probe_again(),
                 _ => {}
             }
@@ -371,6 +381,7 @@ impl Membership {
         notices.into_iter().for_each(|n| self.notice(n));
         if self.cards.len() > self.view.len() {
             self.cards.retain(|id, _| self.view.get(*id).is_some());
+            self.turns.retain(|id| self.view.get(*id).is_some());
             self.ways.retain(|id| self.view.get(*id).is_some());
         }
         self.spread(now, look.news);
