@@ -53,7 +53,7 @@ pub use self::{
     config::{GOSSIP_BYTES_MAX, MembershipConfig},
     identity::REGION_BYTES_MAX,
     notice::Notice,
-    wire::WireError,
+    wire::{WireError, lengthen, shorten},
 };
 use self::{
     identity::{Card, Identity, LEFT},
