@@ -45,6 +45,7 @@ const COUNTED: &[&str] = &[
     "follow_ended",
     "deltas",
     "gossip",
+    "gossip_short",
     "move",
     "servers",
     "moved",

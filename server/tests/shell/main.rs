@@ -6,10 +6,12 @@
 mod harness;
 mod joining;
 mod limits;
+mod previous;
 mod probes;
 mod pushes;
 mod servers;
 mod service;
 mod starting;
 mod strangers;
+mod v0_1;
 mod working;
