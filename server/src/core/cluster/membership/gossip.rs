@@ -149,6 +149,7 @@ impl Membership {
                     continue;
                 }
                 self.ways.probed(to.id, number, now);
+                self.probed = now;
                 self.probe = Some(Probe { of: to.clone(), number, began: now, bytes: bytes.clone() });
             }
             self.tell(Output::Send { to: to.id, bytes });

@@ -14,6 +14,7 @@
 //!   are any; otherwise there are only probes. A suspect so hears of it, and objects, within a round trip.
 //! - **An answered probe makes room for the next**, after a pause; one that is not answered gets its whole period. So a crash
 //!   is met soon, though the period bears an indirect probe over long ways.
+//!   Of two that are up one probes, and the other is content with that (`turns`).
 //!   Halfway through, it is asked a second time, so that with few others one lost message makes no suspect; and from one far
 //!   away that answer, too, is awaited (`ways`).
 //! - **Doubt yourself first.** After a stall, all waiting for others begins anew, since what they said is still to be read:
@@ -147,6 +148,8 @@ pub struct Membership {
     cards: BTreeMap<ServerId, Arc<Card>>,
     view: View,
     probe: Option<Probe>,
+    /// When the last one was sent.
+    probed: Moment,
     turns: Turns,
     ways: Ways,
     /// Until then, probes follow each other without pause.
@@ -181,6 +184,7 @@ impl Membership {
             cards: BTreeMap::new(),
             view: View::default(),
             probe: None,
+            probed: now,
             turns: Turns::default(),
             ways: Ways::default(),
             hurry: now,

@@ -65,6 +65,9 @@ impl Membership {
         {
             let accuses = packet.updates.iter().any(|u| u.id().id == me.id && u.state() != State::Alive);
             self.turns.pinged(now, from, number, accuses, &self.config);
+            if self.probe.is_none() && self.turns.due(from) <= now {
+                self.timers.answered(now, self.probed + self.config.probe_pause);
+            }
         }
     }
 
