@@ -39,7 +39,7 @@ async fn status_shows_the_agent_and_its_ledger() {
     let front = Front::new().await;
     let shown = text(&front, "pams-agent status").await;
     let expected = "\
-alpha is a1a1a1a1-a1a1-a1a1-a1a1-a1a1a1a1a1a1, pams-agent 0.1.0, epoch 3, up 0s
+alpha is a1a1a1a1-a1a1-a1a1-a1a1-a1a1a1a1a1a1, pams-agent 0.2.0, epoch 3, up 0s
 
 Presence     away (lunch), since 2023-11-14T22:13:20Z
 Home         connected with 51515151-5151-5151-5151-515151515151, which sees this agent at 198.51.100.7:7421

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use pams_server::core::PamsConfig;
 use pams_shared::{
-    frame::Member,
+    frame::{Member, capability},
     id::{Minter, PeerId, ServerId},
     sim::Link,
 };
@@ -57,6 +57,19 @@ impl Setup {
             window: 1 + chance.below(4) as usize,
             config,
         }
+    }
+
+    /// What servers told each other in Hello: one of them may be of the release before, which knows no short gossip.
+    pub fn capabilities(&self, a: usize, b: usize) -> u64 {
+        if self.is_old(a) || self.is_old(b) {
+            capability::SIBLINGS
+        } else {
+            capability::SIBLINGS | capability::SHORT_GOSSIP
+        }
+    }
+
+    pub fn is_old(&self, server: usize) -> bool {
+        server == self.agents % (self.servers + 1)
     }
 
     pub fn is_server(node: usize) -> bool {

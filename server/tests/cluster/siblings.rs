@@ -156,13 +156,17 @@ impl World {
         (end.link, end.linked) = (Some(link), self.now);
         self.servers[s].links.insert(link, conn);
         let (dialled, same_host) = (side == 0, false);
-        self.tell_sibling(s, SiblingInput::Linked { link, member: Box::new(member), dialled, same_host });
+        let capabilities = self.setup.capabilities(s, self.net.conns[conn].ends[1 - side].node);
+        let member = Box::new(member);
+        self.tell_sibling(s, SiblingInput::Linked { link, member, capabilities, dialled, same_host });
         self.unpark(conn, side);
     }
 
     pub fn gossip_came(&mut self, s: usize, conn: ConnId, side: usize, frame: Frame) {
         let (Frame::Gossip(bytes), Some(link)) = (frame, self.net.conns[conn].ends[side].link) else { return };
-        self.tally.count("gossip");
+        let is_short = bytes.first() == Some(&2);
+        assert!(!is_short || !self.setup.is_old(s), "a server of the release before cannot read {bytes:?}");
+        self.tally.count(if is_short { "gossip_short" } else { "gossip" });
         self.tell_sibling(s, SiblingInput::Gossip { link, bytes });
     }
 

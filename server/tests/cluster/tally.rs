@@ -33,6 +33,7 @@ const COUNTED: &[&str] = &[
     "follow_ended",
     "deltas",
     "gossip",
+    "gossip_short",
     "move",
     "servers",
     "moved",

@@ -6,6 +6,7 @@
 mod harness;
 mod joining;
 mod limits;
+mod previous;
 mod probes;
 mod pushes;
 mod servers;
@@ -13,4 +14,5 @@ mod service;
 mod services;
 mod starting;
 mod strangers;
+mod v0_1;
 mod working;

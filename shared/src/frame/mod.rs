@@ -72,6 +72,8 @@ pub mod capability {
     pub const CHECKS: u64 = 1 << 3;
     /// A server that talks to siblings.
     pub const SIBLINGS: u64 = 1 << 4;
+    /// A server reads Gossip in the short form.
+    pub const SHORT_GOSSIP: u64 = 1 << 5;
 }
 
 #[derive(Clone, Debug, PartialEq)]

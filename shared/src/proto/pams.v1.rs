@@ -71,7 +71,7 @@ pub struct Hello {
     pub epoch: u64,
     /// Bits of features; unknown bits are ignored. Bit 0: subscriptions (Subscribe and Notify are understood). Bit 1: rosters
     /// (an agent takes Roster from its home; a home sends it). Bit 2: servers (an agent takes Servers and Move). Bit 3: checks (an
-    /// agent answers Check). Bit 4: a server that talks to siblings.
+    /// agent answers Check). Bit 4: a server that talks to siblings. Bit 5: a server reads Gossip in the short form, since 0.2.
     #[prost(fixed64, tag = "3")]
     pub capabilities: u64,
     /// Sender's wall clock, ms since 1970; tells of clocks that are off, measures nothing.
@@ -675,7 +675,8 @@ impl Refusal {
         }
     }
 }
-/// A message of the membership protocol (SWIM), at most 1,100 bytes. Only as a datagram.
+/// A message of the membership protocol (SWIM), at most 1,100 bytes. Only as a datagram. Its first byte is the version of its
+/// form: 1, the whole, which everybody reads; 2, the short form of a probe or its answer, only to a server with capability bit 5.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Gossip {
     #[prost(bytes = "bytes", tag = "1")]

@@ -30,7 +30,7 @@ pub enum Target {
 #[derive(Debug)]
 pub enum SiblingInput {
     /// A connection stands: both have said Hello. Its server id is proven by its certificate.
-    Linked { link: LinkId, member: Box<Member>, dialled: bool, same_host: bool },
+    Linked { link: LinkId, member: Box<Member>, capabilities: u64, dialled: bool, same_host: bool },
     /// It is no more, and its streams with it.
     Unlinked { link: LinkId },
     /// A call has ended; with whom there is a link now, if there is.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pams_shared::{frame::Member, id::ServerId};
+use pams_shared::id::ServerId;
 
 use super::io::LinkId;
 
@@ -13,6 +13,8 @@ pub(super) const LINKS_MAX: usize = 256;
 pub(super) struct Link {
     pub server: ServerId,
     pub generation: u64,
+    /// What it can, as its Hello said.
+    pub capabilities: u64,
     pub dialled: bool,
     /// The sibling runs on our own host.
     pub same_host: bool,
@@ -37,13 +39,12 @@ pub(super) enum Kept {
 
 impl Links {
     /// A connection stands. A newer start of the server wins, else the connection that the smaller id dialled, else the newer.
-    pub fn stand(&mut self, me: ServerId, id: LinkId, member: &Member, dialled: bool, same_host: bool) -> Kept {
-        let link = Link { server: member.id, generation: member.generation, dialled, same_host };
-        let before = self.used.get(&member.id).copied();
+    pub fn stand(&mut self, me: ServerId, id: LinkId, link: Link) -> Kept {
+        let before = self.used.get(&link.server).copied();
         if let Some(old) = before.and_then(|before| self.of.get(&before)) {
-            let by_smaller = |dialled: bool| dialled == (me < member.id);
-            let rank = |generation: u64, dialled: bool| (generation, by_smaller(dialled));
-            if rank(link.generation, dialled) < rank(old.generation, old.dialled) {
+            let by_smaller = |dialled: bool| dialled == (me < link.server);
+            let rank = |of: &Link| (of.generation, by_smaller(of.dialled));
+            if rank(&link) < rank(old) {
                 return Kept::Old;
             }
         } else if self.of.len() >= LINKS_MAX {
@@ -53,7 +54,7 @@ impl Links {
             self.of.remove(&before);
         }
         self.of.insert(id, link);
-        self.used.insert(member.id, id);
+        self.used.insert(link.server, id);
         Kept::New { before }
     }
 
@@ -97,9 +98,8 @@ mod tests {
         ServerId::from_bytes([n; 16])
     }
 
-    fn member(n: u8, generation: u64) -> Member {
-        let (name, region, software) = (String::new(), String::new(), String::new());
-        Member { id: id(n), generation, name, addresses: Vec::new(), http: None, region, software }
+    const fn with(n: u8, generation: u64, dialled: bool) -> Link {
+        Link { server: id(n), generation, capabilities: 0, dialled, same_host: false }
     }
 
     #[test]
@@ -109,8 +109,8 @@ mod tests {
             let (mut one, mut two) = (Links::default(), Links::default());
             for by_one in order {
                 let link = LinkId(u64::from(by_one));
-                one.stand(id(1), link, &member(2, 1), by_one, false);
-                two.stand(id(2), link, &member(1, 1), !by_one, false);
+                one.stand(id(1), link, with(2, 1, by_one));
+                two.stand(id(2), link, with(1, 1, !by_one));
             }
             assert_eq!((one.with(id(2)), two.with(id(1))), (Some(LinkId(1)), Some(LinkId(1))), "{order:?}");
         }
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn a_newer_start_wins_and_the_end_of_one_that_is_not_used_changes_nothing() {
         let mut links = Links::default();
-        assert_eq!(links.stand(id(1), LinkId(1), &member(2, 1), true, false), Kept::New { before: None });
-        assert_eq!(links.stand(id(1), LinkId(2), &member(2, 2), false, false), Kept::New { before: Some(LinkId(1)) });
-        assert_eq!(links.stand(id(1), LinkId(3), &member(2, 1), true, false), Kept::Old);
+        assert_eq!(links.stand(id(1), LinkId(1), with(2, 1, true)), Kept::New { before: None });
+        assert_eq!(links.stand(id(1), LinkId(2), with(2, 2, false)), Kept::New { before: Some(LinkId(1)) });
+        assert_eq!(links.stand(id(1), LinkId(3), with(2, 1, true)), Kept::Old);
         assert_eq!(links.end(LinkId(1)), None);
         assert_eq!((links.end(LinkId(2)), links.len()), (Some(id(2)), 0));
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use pams_shared::{
-    frame::{Follow, close},
+    frame::{Follow, capability, close},
+    id::ServerId,
     moment::Moment,
 };
 
@@ -11,7 +12,7 @@ use super::{
     super::{Notice, Output, Pams, share::FollowerId},
     Cluster, Follower,
     io::{FollowId, LinkId, SiblingInput, SiblingOutput, Target},
-    links::Kept,
+    links::{Kept, Link},
     membership::{self, State},
 };
 
@@ -23,11 +24,13 @@ impl Pams {
         let cluster = &mut self.cluster;
         cluster.stirred = true;
         match input {
-            SiblingInput::Linked { link, member, dialled, same_host } => {
+            SiblingInput::Linked { link, member, capabilities, dialled, same_host } => {
                 if member.id == cluster.me.id {
                     return cluster.out.push(SiblingOutput::Unlink { link, code: close::REJECTED });
                 }
-                match cluster.links.stand(cluster.me.id, link, &member, dialled, same_host) {
+                let (server, generation) = (member.id, member.generation);
+                let with = Link { server, generation, capabilities, dialled, same_host };
+                match cluster.links.stand(cluster.me.id, link, with) {
                     Kept::New { before } => {
                         cluster.out.extend(before.map(|link| SiblingOutput::Unlink { link, code: close::SUPERSEDED }));
                         cluster.membership.handle(now, membership::Input::Met(*member));
@@ -44,11 +47,7 @@ impl Pams {
                 let alone = cluster.links.len() == 0;
                 cluster.calls.ended(now, target, server.is_some(), alone);
             }
-            SiblingInput::Gossip { link, bytes } => {
-                if let Some(from) = cluster.links.get(link).map(|link| link.server) {
-                    cluster.membership.handle(now, membership::Input::Gossip { from, bytes });
-                }
-            }
+            SiblingInput::Gossip { link, bytes } => self.gossip(now, link, bytes),
             SiblingInput::Deltas { follow, deltas } => self.take(now, follow, *deltas),
             SiblingInput::FollowEnded { follow } => cluster.follows.ended(now, follow),
             SiblingInput::Followed { link, stream, follow } => self.followed(now, link, stream, follow),
@@ -62,6 +61,15 @@ impl Pams {
             SiblingInput::Unfollowed { stream } => cluster.unfollowed(stream),
             SiblingInput::Probed { probe, ack } => self.home_answered(now, probe, ack),
             SiblingInput::Leave => cluster.membership.handle(now, membership::Input::Leave),
+        }
+    }
+
+    fn gossip(&mut self, now: Moment, link: LinkId, bytes: Vec<u8>) {
+        let cluster = &mut self.cluster;
+        let Some(Link { server: from, generation, .. }) = cluster.links.get(link).copied() else { return };
+        match membership::lengthen(bytes, (from, generation), cluster.start()) {
+            Ok(bytes) => cluster.membership.handle(now, membership::Input::Gossip { from, bytes }),
+            Err(error) => self.notice(Notice::Gossip(membership::Notice::Garbled { from, error })),
         }
     }
 
@@ -121,8 +129,11 @@ impl Pams {
         let cluster = &mut self.cluster;
         match output {
             membership::Output::Send { to, bytes } => {
-                let link = cluster.links.with(to);
-                cluster.out.extend(link.map(|link| SiblingOutput::Gossip { link, bytes }));
+                let Some((link, with)) = cluster.links.with(to).zip(cluster.links.link_with(to)) else { return };
+                let short = with.capabilities & capability::SHORT_GOSSIP != 0;
+                let ends = (cluster.start(), (to, with.generation));
+                let bytes = if short { membership::shorten(bytes, ends.0, ends.1) } else { bytes };
+                cluster.out.push(SiblingOutput::Gossip { link, bytes });
             }
             membership::Output::Changed { member, state } => {
                 let server = member.id;
@@ -148,6 +159,11 @@ impl Pams {
 }
 
 impl Cluster {
+    /// Which start of which server this is.
+    fn start(&self) -> (ServerId, u64) {
+        (self.me.id, self.me.generation)
+    }
+
     fn unlinked(&mut self, now: Moment, link: LinkId) {
         let streams: Vec<_> = self.followers.iter().filter(|(_, f)| f.link == link).map(|(id, _)| *id).collect();
         streams.into_iter().for_each(|stream| self.unfollowed(stream));

@@ -36,7 +36,7 @@ fn among_two() -> Run {
 impl Run {
     fn sibling(&mut self, ms: u64) {
         let (link, member) = (LinkId(ms), Box::new(member(2)));
-        let linked = SiblingInput::Linked { link, member, dialled: true, same_host: false };
+        let linked = SiblingInput::Linked { link, member, capabilities: 0, dialled: true, same_host: false };
         self.pams.handle(at(ms), Input::Sibling(linked));
         self.drain();
     }

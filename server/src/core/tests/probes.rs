@@ -205,7 +205,7 @@ impl Among {
             software: String::new(),
         };
         let (link, member) = (LinkId(n.into()), Box::new(member));
-        self.sibling(0, SiblingInput::Linked { link, member, dialled: true, same_host: false });
+        self.sibling(0, SiblingInput::Linked { link, member, capabilities: 0, dialled: true, same_host: false });
         let frame = |bulk_end, upto| Deltas {
             owner: server(n),
             generation: 1,

@@ -32,9 +32,9 @@ pub(super) async fn call(
         let connection = connect(door, endpoint, target, addresses).await?;
         let greeted = greet(door, &connection).await;
         // The streams are kept: while they stand the other side knows that we do.
-        greeted.map(|(member, send, receive)| (connection, member, (send, receive)))
+        greeted.map(|(greeted, send, receive)| (connection, greeted, (send, receive)))
     };
-    let (connection, member, streams) = match timeout(patience, reached).await {
+    let (connection, greeted, streams) = match timeout(patience, reached).await {
         Ok(Ok(reached)) => reached,
         Ok(Err(why)) => {
             tracing::debug!(?target, ?addresses, reason = why.reason.as_str(), why = why.text, "server not reached");
@@ -46,8 +46,8 @@ pub(super) async fn call(
             return;
         }
     };
-    let server = member.id;
-    let linked = serve::link(door, &connection, member, Side::Dialled).await;
+    let server = greeted.member.id;
+    let linked = serve::link(door, &connection, greeted, Side::Dialled).await;
     if !tell(door, SiblingInput::Called { target, server: Some(server) }).await {
         return;
     }

@@ -12,6 +12,16 @@ use quinn::{Connection, RecvStream, SendStream};
 
 use super::super::door::{Door, End};
 
+/// What we can, as we tell siblings.
+const OURS: u64 = capability::SIBLINGS | capability::SHORT_GOSSIP;
+
+/// Who is at the other end, and what it can, by its Hello.
+#[derive(Debug)]
+pub(super) struct Greeted {
+    pub member: Member,
+    pub capabilities: u64,
+}
+
 /// Which server is at the other end, by its certificate; TLS has checked that it is of our root.
 pub(super) fn identify(door: &Door, connection: &Connection) -> Result<Subject, Rejected> {
     let reject = |detail: String| Rejected { code: Rejection::Role, detail };
@@ -32,12 +42,13 @@ pub(super) async fn answer(
     connection: &Connection,
     hello: Hello,
     send: &mut SendStream,
-) -> Result<Member, End> {
-    let verdict = welcome(door, connection, hello.member).await;
+) -> Result<Greeted, End> {
+    let Hello { member, capabilities, .. } = hello;
+    let verdict = welcome(door, connection, member).await;
     let ack = HelloAck {
         software: door.software.to_owned(),
         epoch: door.generation,
-        capabilities: capability::SIBLINGS,
+        capabilities: OURS,
         wall_ms: Clock.now().wall_ms(),
         observed: Some(connection.remote_address()),
         verdict: verdict.as_ref().map(|_| ()).map_err(Clone::clone),
@@ -46,7 +57,7 @@ pub(super) async fn answer(
     };
     let written = quic::write_frame(send, &Frame::HelloAck(ack)).await;
     match verdict {
-        Ok(member) if written.is_ok() => Ok(member),
+        Ok(member) if written.is_ok() => Ok(Greeted { member, capabilities }),
         Ok(_) => Err(End::DONE),
         Err(rejected) => {
             let from = connection.remote_address();
@@ -78,7 +89,7 @@ async fn welcome(door: &Door, connection: &Connection, member: Option<Member>) -
 }
 
 /// Says Hello; who answered.
-pub(super) async fn greet(door: &Door, connection: &Connection) -> Result<(Member, SendStream, RecvStream), Why> {
+pub(super) async fn greet(door: &Door, connection: &Connection) -> Result<(Greeted, SendStream, RecvStream), Why> {
     let refused = |text: String| Why::new(Reason::Refused, text);
     let subject = identify(door, connection).map_err(|rejected| refused(rejected.detail))?;
     let id = ServerId(subject.id);
@@ -88,7 +99,7 @@ pub(super) async fn greet(door: &Door, connection: &Connection) -> Result<(Membe
     let hello = Hello {
         software: door.software.to_owned(),
         epoch: door.generation,
-        capabilities: capability::SIBLINGS,
+        capabilities: OURS,
         wall_ms: Clock.now().wall_ms(),
         attach: 0,
         profile: None,
@@ -98,7 +109,9 @@ pub(super) async fn greet(door: &Door, connection: &Connection) -> Result<(Membe
     quic::write_frame(&mut send, &Frame::Hello(hello)).await.map_err(|e| e.why())?;
     match quic::read_frame(&mut receive).await.map_err(|e| e.why())? {
         Some(Frame::HelloAck(HelloAck { verdict: Err(rejected), .. })) => Err(refused(rejected.detail)),
-        Some(Frame::HelloAck(HelloAck { member: Some(member), .. })) if member.id == id => Ok((member, send, receive)),
+        Some(Frame::HelloAck(HelloAck { member: Some(member), capabilities, .. })) if member.id == id => {
+            Ok((Greeted { member, capabilities }, send, receive))
+        }
         Some(Frame::HelloAck(HelloAck { member: None, .. })) => {
             Err(refused("the other server is of a version that talks to no other: update it".to_owned()))
         }

@@ -3,7 +3,7 @@
 use std::{future::pending, sync::Arc};
 
 use pams_shared::{
-    frame::{DATAGRAM_BYTES_MAX, Frame, Member, wire},
+    frame::{DATAGRAM_BYTES_MAX, Frame, wire},
     identity::Subject,
     quic,
 };
@@ -19,7 +19,9 @@ use super::{
         door::{Door, End, Unread},
         newcomers::Newcomer,
     },
-    follow, greet, probe, tell,
+    follow,
+    greet::{self, Greeted},
+    probe, tell,
 };
 use crate::core::cluster::io::{LinkId, SiblingInput};
 
@@ -40,24 +42,25 @@ pub async fn answer(door: &Arc<Door>, connection: &Connection, deadline: Instant
     };
     let Frame::Hello(hello) = frame else { return door.misplaced("the first frame must be Hello") };
     let greeted = timeout(door.limits.patience, greet::answer(door, connection, hello, &mut send)).await;
-    let member = match greeted {
-        Ok(Ok(member)) => member,
+    let greeted = match greeted {
+        Ok(Ok(greeted)) => greeted,
         Ok(Err(end)) => return end,
         Err(_) => return End::DONE,
     };
     drop(newcomer);
-    let Some(link) = link(door, connection, member, Side::Answered).await else { return End::DONE };
+    let Some(link) = link(door, connection, greeted, Side::Answered).await else { return End::DONE };
     serve(door, connection, link).await;
     drop((send, receive));
     End::DONE
 }
 
 /// Both have said Hello; `None` when the loop has ended.
-pub(super) async fn link(door: &Arc<Door>, connection: &Connection, member: Member, side: Side) -> Option<LinkId> {
+pub(super) async fn link(door: &Arc<Door>, connection: &Connection, greeted: Greeted, side: Side) -> Option<LinkId> {
     let link = door.neighbours.next_link();
     let same_host = is_ours(connection.remote_address().ip().to_canonical());
     let (dialled, connection) = (side == Side::Dialled, connection.clone());
-    let input = SiblingInput::Linked { link, member: Box::new(member), dialled, same_host };
+    let Greeted { member, capabilities } = greeted;
+    let input = SiblingInput::Linked { link, member: Box::new(member), capabilities, dialled, same_host };
     door.events.send(Event::Linked { input, link, connection }).await.ok()?;
     Some(link)
 }

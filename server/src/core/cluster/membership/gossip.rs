@@ -34,6 +34,7 @@ impl Membership {
         if matches!(packet.header.message, Message::Ping(_) | Message::Ack(_)) {
             self.tell_suspect(from);
         }
+        self.pinged(now, from, &packet);
         let answered = self.answered(now, &packet.header);
         // What one says that is down is not believed, so no room is made for it: not even its own place.
         let is_down = |m: &Update| m.id().id == from && m.state() == foca::State::Down;
@@ -46,7 +47,9 @@ impl Membership {
         };
         self.settle(now, handled);
         if let Some(next) = answered {
-            self.probe = None;
+            if let Some(Probe { of, began, .. }) = self.probe.take() {
+                self.turns.answered(of.id, began, &self.config);
+            }
             self.timers.answered(now, next);
         }
     }
@@ -126,16 +129,27 @@ impl Membership {
             Message::ForwardedAck { origin, probe_number } => origin == of && probe_number == number,
             _ => false,
         };
-        let pause = if now < self.hurry { ROUND_MIN } else { self.config.pause(self.engine.num_members()) };
+        let pause = match () {
+            () if now < self.hurry => ROUND_MIN,
+            // Whose turn it is not is passed over.
+            () if self.is_calm(now) => self.config.probe_pause,
+            () => self.config.pause(self.engine.num_members()),
+        };
         (is_it && header.dst == *self.engine.identity()).then(|| *began + pause)
     }
 
     /// Takes over what the engine wants after a step of it.
     pub(super) fn settle(&mut self, now: Moment, result: Result<(), foca::Error>) {
+        let mut passed = None;
         while let Some((to, bytes)) = self.wants.to_send() {
             let bytes: Vec<u8> = bytes.into();
             if let Some(number) = wire::probe_number(&bytes) {
+                if let Some(incarnation) = self.passes(now, &to) {
+                    (self.probe, passed) = (None, Some((to, incarnation, number)));
+                    continue;
+                }
                 self.ways.probed(to.id, number, now);
+                self.probed = now;
                 self.probe = Some(Probe { of: to.clone(), number, began: now, bytes: bytes.clone() });
             }
             self.tell(Output::Send { to: to.id, bytes });
@@ -155,6 +169,9 @@ impl Membership {
         }
         if let Err(error) = result {
             self.notice(Notice::Engine { error: error.to_string() });
+        }
+        if let Some((life, incarnation, number)) = passed {
+            self.pass(now, life, incarnation, number);
         }
     }
 

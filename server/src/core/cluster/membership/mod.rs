@@ -14,6 +14,7 @@
 //!   are any; otherwise there are only probes. A suspect so hears of it, and objects, within a round trip.
 //! - **An answered probe makes room for the next**, after a pause; one that is not answered gets its whole period. So a crash
 //!   is met soon, though the period bears an indirect probe over long ways.
+//!   Of two that are up one probes, and the other is content with that (`turns`).
 //!   Halfway through, it is asked a second time, so that with few others one lost message makes no suspect; and from one far
 //!   away that answer, too, is awaited (`ways`).
 //! - **Doubt yourself first.** After a stall, all waiting for others begins anew, since what they said is still to be read:
@@ -30,6 +31,7 @@ mod gossip;
 mod identity;
 mod notice;
 mod timers;
+mod turns;
 mod view;
 mod ways;
 mod wire;
@@ -52,11 +54,12 @@ pub use self::{
     config::{GOSSIP_BYTES_MAX, MembershipConfig},
     identity::REGION_BYTES_MAX,
     notice::Notice,
-    wire::WireError,
+    wire::{WireError, lengthen, shorten},
 };
 use self::{
     identity::{Card, Identity, LEFT},
     timers::Timers,
+    turns::Turns,
     view::View,
     ways::Ways,
     wire::Wire,
@@ -145,6 +148,9 @@ pub struct Membership {
     cards: BTreeMap<ServerId, Arc<Card>>,
     view: View,
     probe: Option<Probe>,
+    /// When the last one was sent.
+    probed: Moment,
+    turns: Turns,
     ways: Ways,
     /// Until then, probes follow each other without pause.
     hurry: Moment,
@@ -178,6 +184,8 @@ impl Membership {
             cards: BTreeMap::new(),
             view: View::default(),
             probe: None,
+            probed: now,
+            turns: Turns::default(),
             ways: Ways::default(),
             hurry: now,
             gossiped: now,
@@ -329,6 +337,12 @@ impl Membership {
                 {
                     continue;
                 }
+                Timer::ProbeRandomMember(_) => {
+                    if let Some(at) = self.rest(now) {
+                        self.timers.push(at, timer);
+                        continue;
+                    }
+                }
                 Timer::SendIndirectProbe { .. } => self.probe_again(),
                 _ => {}
             }
@@ -371,6 +385,7 @@ impl Membership {
         notices.into_iter().for_each(|n| self.notice(n));
         if self.cards.len() > self.view.len() {
             self.cards.retain(|id, _| self.view.get(*id).is_some());
+            self.turns.retain(|id| self.view.get(*id).is_some());
             self.ways.retain(|id| self.view.get(*id).is_some());
         }
         self.spread(now, look.news);

@@ -52,6 +52,8 @@ fn gossip_is_silent_when_nothing_is_new() {
             most.0 as f64 / 100.0,
             most.1 / 100
         );
-        assert!(most.1 / 100 <= 400, "{} bytes a second", most.1 / 100);
+        assert!(most.1 / 100 <= 200, "{} bytes a second", most.1 / 100);
+        // One exchange in 0.33 s does for both.
+        assert!(most.0 <= 340, "{} messages", most.0);
     }
 }

@@ -8,9 +8,10 @@
 //! card    = length (u16) | edition | name | region | addresses | http
 //! ```
 //!
-//! A probe is some 60 bytes, since cards only ride with news. A card is read up to what we know of it and then skipped,
-//! so that later versions may append to it. Every length is checked against what is left; nothing is allocated before.
+//! A probe is some 60 bytes, since cards only ride with news; between two that both read it, 6 (`short`). A card is
+//! read up to what we know of it and then skipped, so that later versions may append to it. Every length is checked against what is left; nothing is allocated before.
 
+mod short;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use pams_shared::{
     id::ServerId,
 };
 
+pub use self::short::{lengthen, shorten};
 use super::{
     Member,
     identity::{Card, Identity, REGION_BYTES_MAX},

@@ -18,7 +18,7 @@ fn packet(message: Message<Identity>, updates: Vec<Update>) -> Packet {
     Packet { header: Header { src: life(1, 0), src_incarnation: 7, dst: life(2, 9), message }, updates }
 }
 
-fn packets() -> Vec<Packet> {
+pub(super) fn packets() -> Vec<Packet> {
     let (other, probe_number) = (life(3, u32::MAX), 200);
     let updates = vec![
         Update::new(life(4, 0), 0, State::Alive),
