@@ -132,22 +132,21 @@ fn reports() -> Vec<Panel> {
 }
 
 fn rosters() -> Vec<Panel> {
-    // Each server works out the rosters of all peers, so what servers say of the whole is no sum; whom they tell is.
     let cut = |reason| chosen(&s::ROSTER_CUT).is("reason", reason).now();
     vec![
-        panel("Who watches whom", "short", "Pairs of a peer and one that is to watch it, and peers with fewer watchers than `roster.watchers`, over the peers of all servers; each server works out the same, and the highest number is shown. Short for long: too few of an overlay take a roster.")
+        panel("Who watches whom", "short", "Pairs of a peer and one that is to watch it, and peers with fewer watchers than `roster.watchers`; each is counted by one server, a pair by that of the watcher. Short for long: too few of an overlay take a roster.")
             .from_zero()
             .colours(vec![("pairs", GREEN), ("short of watchers", RED)])
-            .ask("pairs", &chosen(&s::ROSTER_EDGES).now().max(&[]))
-            .ask("short of watchers", &chosen(&s::ROSTER_SHORT).now().max(&[])),
+            .ask("pairs", &chosen(&s::ROSTER_EDGES).now().sum(&[]))
+            .ask("short of watchers", &chosen(&s::ROSTER_SHORT).now().sum(&[])),
         panel("Changes of rosters", "short", "Pairs made and unmade, and rosters told to agents, in each step of time. A few for each peer that comes or goes; many all the time: peers flap.")
             .from_zero()
-            .ask("pairs changed", &chosen(&s::ROSTER_EDGES_CHANGED).increase(RATE).max(&[]))
+            .ask("pairs changed", &chosen(&s::ROSTER_EDGES_CHANGED).increase(RATE).sum(&[]))
             .ask("rosters told", &chosen(&s::ROSTERS_PUSHED).increase(RATE).sum(&[])),
         panel("Left out of rosters", "short", "By reason. roster_max: pairs whose watcher takes no more; raise `limits.roster` of the agents. memberships: overlays of a peer beyond 32.")
             .from_zero()
             .ask("roster_max", &cut("roster_max").sum(&[]))
-            .ask("memberships", &cut("memberships").max(&[])),
+            .ask("memberships", &cut("memberships").sum(&[])),
     ]
 }
 

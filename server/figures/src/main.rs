@@ -103,6 +103,9 @@ enum Figure {
     Directory {
         #[arg(long, default_value_t = 1_000_000)]
         peers: usize,
+        /// They take rosters, and in each of their overlays is a peer of this server too.
+        #[arg(long)]
+        watched: bool,
     },
     /// The home of so many agents is killed, until the last has another.
     Failover {
@@ -165,7 +168,7 @@ fn main() -> anyhow::Result<()> {
                 cluster::share(Duration::from_secs(seconds), &rates, &steps).await
             }
             Figure::Copy { peers } => cluster::copy(peers).await,
-            Figure::Directory { peers } => cluster::directory(peers).await,
+            Figure::Directory { peers, watched } => cluster::directory(peers, watched).await,
             Figure::Failover { agents } => cluster::failover(agents).await,
             Figure::Partition { seconds } => cluster::partition(Duration::from_secs(seconds)).await,
             Figure::Idle { seconds } => cluster::idle(Duration::from_secs(seconds)).await,

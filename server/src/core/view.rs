@@ -80,7 +80,7 @@ pub struct PeerDetail {
     pub watchers: Vec<Witness>,
     /// Who is to watch it by our rosters; those whose agent takes no more among them.
     pub watched_by: Vec<PeerId>,
-    /// Whom it is to watch by our rosters.
+    /// Whom it is to watch by our rosters; if another server is its home, as far as peers of ours are in its overlays.
     pub watches: Vec<PeerId>,
     /// Its transactions by kind, over all its epochs that we know.
     #[schema(value_type = BTreeMap<String, Ledger>)]

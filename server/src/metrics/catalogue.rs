@@ -62,16 +62,17 @@ pams_shared::catalogue! {
     DROPPED_PEERS = gauge("pams_server_metrics_dropped_peers",
         "Peers without series of their own because there are more than metrics.per_peer_max.");
 
-    // Rosters: whom agents watch by this server's word.
+    // Rosters: whom this server's agents watch by its word. Of a peer and its watcher the watcher's home counts.
     ROSTERS_PUSHED = counter("pams_server_rosters_pushed_total", "Rosters told to agents.");
-    ROSTER_EDGES = gauge("pams_server_roster_edges", "Pairs of a peer and one that is to watch it, by this server's rosters.");
+    ROSTER_EDGES = gauge("pams_server_roster_edges", "Pairs of a peer and an agent of this server that is to watch it.");
     ROSTER_EDGES_CHANGED = counter("pams_server_roster_edges_changed_total",
         "Such pairs made and unmade: a few for each peer that comes or goes.");
     ROSTER_SHORT = gauge("pams_server_roster_short_peers",
-        "Peers of overlays with fewer watchers than roster.watchers, because too few others are there that take a roster.");
+        "Peers of this server in overlays with fewer watchers than roster.watchers, because too few others are there that \
+         take a roster.");
     ROSTER_CUT = by(&["reason"], "2", gauge("pams_server_roster_cut",
-        "What rosters leave out: roster_max are pairs whose watcher's agent takes no more (limits.roster there), \
-         memberships are overlays of a peer beyond 32."));
+        "What rosters of this server's agents leave out: roster_max are pairs whose watcher's agent takes no more \
+         (limits.roster there), memberships are overlays of a peer beyond 32."));
     // Subscriptions.
     SUBSCRIPTIONS = gauge("pams_server_subscriptions", "Pairs of a peer and an agent that this server tells of it.");
     NOTIFIES = by(&["result"], "3", counter("pams_server_notifies_total",

@@ -124,9 +124,9 @@ impl Packed {
         wire::decode_lot(&self.0).unwrap_or_default()
     }
 
-    /// The profile's bytes, to tell whether two lots have the same; empty: it has none.
-    pub fn profile_bytes(&self) -> &[u8] {
-        wire::lot_profile(&self.0).unwrap_or_default()
+    /// As in [`Packed::lot`], for a fraction of the work.
+    pub fn standing(&self) -> Standing<'_> {
+        wire::lot_standing(&self.0)
     }
 
     /// As in [`Packed::lot`], for a fraction of the work.
@@ -138,6 +138,25 @@ impl Packed {
 impl std::fmt::Debug for Packed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.lot().fmt(f)
+    }
+}
+
+/// Of a lot what says whom its peer can watch, and who it.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    pub liveness: Liveness,
+    pub capabilities: u64,
+    pub roster_max: u32,
+    profile: &'a [u8],
+}
+
+impl<'a> Standing<'a> {
+    pub(super) fn new(liveness: Liveness, capabilities: u64, roster_max: u32, profile: &'a [u8]) -> Self {
+        Self { liveness, capabilities, roster_max, profile }
+    }
+
+    pub fn overlays(&self) -> impl Iterator<Item = &'a str> {
+        wire::profile_overlays(self.profile)
     }
 }
 

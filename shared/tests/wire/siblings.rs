@@ -24,7 +24,11 @@ proptest! {
     #[test]
     fn a_lot_comes_back_as_it_was_packed(lot in any_lot()) {
         let packed = Packed::new(&lot);
-        prop_assert_eq!(packed.lot(), lot);
+        prop_assert_eq!(packed.lot(), lot.clone());
+        let (standing, profile) = (packed.standing(), &lot.profile);
+        prop_assert_eq!(standing.overlays().collect::<Vec<_>>(), profile.overlays.iter().collect::<Vec<_>>());
+        prop_assert_eq!((standing.liveness, packed.liveness()), (lot.liveness, lot.liveness));
+        prop_assert_eq!((standing.capabilities, standing.roster_max), (profile.capabilities, profile.roster_max));
         prop_assert_eq!(Packed::read(packed.bytes()), Ok(packed));
     }
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Lags, Node, bar, busy, cluster,
-    load::Loaded,
+    load::{Crowd, Loaded, OVERLAY},
     node::{Ask, Setting},
     token,
 };
@@ -21,6 +21,8 @@ const BYTES: f64 = 500.0;
 const RATE: usize = 1_000;
 /// How long that goes on; longer than any copy that is near the bar.
 const LOAD: Duration = Duration::from_secs(12);
+/// It does next to nothing for so long.
+const QUIET: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub async fn copy(peers: usize) -> anyhow::Result<()> {
@@ -47,20 +49,25 @@ pub async fn copy(peers: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub async fn directory(peers: usize) -> anyhow::Result<()> {
+/// `watched`: the peers take rosters, and to each of their overlays a peer of the server that is measured comes too.
+pub async fn directory(peers: usize, watched: bool) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut nodes = cluster(dir.path(), Setting::Fed { peers }, 2).await?;
     let pid = nodes[1].pid()?;
     let before = usage(pid)?;
-    nodes[0].ask::<()>(Ask::Fill { peers }).await?;
+    nodes[0].ask::<()>(Ask::Fill(Crowd { rosters: watched, ..Crowd::of(peers) })).await?;
     held(&mut nodes[1], peers).await?;
-    sleep(Duration::from_secs(3)).await;
+    if watched {
+        nodes[1].ask::<()>(Ask::Fill(Crowd { peers, step: OVERLAY, rosters: true })).await?;
+    }
+    rest(pid).await?;
     let after = usage(pid)?;
     let each = |of: fn(&Usage) -> u64| (of(&after) - of(&before)) as f64 * 1_024.0 / peers as f64;
     let rss = each(|usage| usage.rss_kib);
     println!(
-        "{peers} peers of another server: RSS {:.1} MiB before, {:.1} MiB after: {rss:.0} bytes a peer ({:.0} private), bar \
-         {BYTES} bytes: {}",
+        "{peers} peers of another server{}: RSS {:.1} MiB before, {:.1} MiB after: {rss:.0} bytes a peer ({:.0} private), \
+         bar {BYTES} bytes: {}",
+        if watched { ", in overlays with peers of this one" } else { "" },
         before.rss_kib as f64 / 1_024.0,
         after.rss_kib as f64 / 1_024.0,
         each(|usage| usage.private_kib),
@@ -69,9 +76,24 @@ pub async fn directory(peers: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits until a process has next to nothing to do.
+async fn rest(pid: u32) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let before = usage(pid)?.cpu_ms;
+        sleep(QUIET).await;
+        if usage(pid)?.cpu_ms - before <= QUIET.as_millis() as u64 / 50 {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("a server was busy for more than {} s", PATIENCE.as_secs());
+        }
+    }
+}
+
 async fn filled(dir: &Path, peers: usize, servers: usize) -> anyhow::Result<Vec<Node>> {
     let mut nodes = cluster(dir, Setting::Fed { peers }, servers).await?;
-    nodes[0].ask::<()>(Ask::Fill { peers }).await?;
+    nodes[0].ask::<()>(Ask::Fill(Crowd::of(peers))).await?;
     for node in &mut nodes[1..] {
         held(node, peers).await?;
     }

@@ -15,7 +15,7 @@ use pams_server::{
 };
 use pams_shared::{
     clock::Clock,
-    frame::{Hello, Profile, Report},
+    frame::{Hello, Profile, Report, capability},
     id::PeerId,
     status::{Presence, Status},
 };
@@ -27,7 +27,9 @@ const FILL: usize = 256;
 /// Between two batches of changes.
 const STEP: Duration = Duration::from_millis(1);
 /// Members of an overlay: each peer is in two, and they have no parent in common, as the notes on rosters advise.
-const OVERLAY: usize = 1_000;
+pub const OVERLAY: usize = 1_000;
+/// Whom the agents of such that take rosters take.
+const ROSTER_MAX: u32 = 256;
 /// Before the digits of a note that says when.
 pub const MARK: &[u8] = b"@@@@";
 
@@ -39,6 +41,24 @@ pub struct Loaded {
     pub late_us: u64,
 }
 
+/// Peers that attach.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Crowd {
+    /// Of so many.
+    pub peers: usize,
+    /// Each so-manieth.
+    pub step: usize,
+    /// Their agents take rosters.
+    pub rosters: bool,
+}
+
+impl Crowd {
+    /// All of so many, who watch nobody.
+    pub fn of(peers: usize) -> Self {
+        Self { peers, step: 1, rosters: false }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Peers {
     ids: Arc<Vec<PeerId>>,
@@ -47,30 +67,34 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// So many attach and report once.
-    pub fn fill(&mut self, feed: &Feed, peers: usize) -> anyhow::Result<()> {
+    /// They attach and report once.
+    pub fn fill(&mut self, feed: &Feed, crowd: Crowd) -> anyhow::Result<()> {
+        let Crowd { peers, step, rosters } = crowd;
         self.ids = (0..peers).map(|_| PeerId::from_bytes(*Uuid::new_v4().as_bytes())).collect::<Vec<_>>().into();
-        for from in (0..peers).step_by(FILL) {
-            let some = from..peers.min(from + FILL);
-            let inputs = some.flat_map(|n| [self.opened(n), report(n, 1, Clock.monotonic_us())]).collect();
+        for from in (0..peers).step_by(FILL * step) {
+            let some = (from..peers.min(from + FILL * step)).step_by(step);
+            let inputs = some.flat_map(|n| [self.opened(n, rosters), report(n, 1, Clock.monotonic_us())]).collect();
             feed.put(inputs)?.blocking_recv()?;
         }
         Ok(())
     }
 
-    fn opened(&self, n: usize) -> Input {
+    fn opened(&self, n: usize, rosters: bool) -> Input {
+        let capabilities = if rosters { capability::ROSTERS } else { 0 };
         let at = |net: u8| ([net, (n >> 16) as u8, (n >> 8) as u8, n as u8], 7_421).into();
         let profile = Profile {
             name: format!("peer-{n:07}"),
             addresses: vec![at(10), at(11)],
             software: "pams-agent/0.1.0".into(),
             overlays: vec![format!("games{}", n / OVERLAY), format!("files{}", n / OVERLAY)],
+            capabilities,
+            roster_max: if rosters { ROSTER_MAX } else { 0 },
             ..Profile::default()
         };
         let hello = Hello {
             software: profile.software.clone(),
             epoch: 1,
-            capabilities: 0,
+            capabilities,
             wall_ms: Clock.now().wall_ms(),
             attach: 1,
             profile: Some(profile),

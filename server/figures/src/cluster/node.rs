@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    load::{Loaded, Peers},
+    load::{Crowd, Loaded, Peers},
     tap::Seen,
 };
 use crate::crowd::LOOPBACK;
@@ -39,10 +39,8 @@ pub struct Ready {
 /// A line that it is told; each is answered by one.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Ask {
-    /// So many peers attach here, and report once.
-    Fill {
-        peers: usize,
-    },
+    /// They attach here, and report once.
+    Fill(Crowd),
     /// They change, so many each second; answered at once.
     Load {
         rate: usize,
@@ -132,9 +130,9 @@ struct At {
 impl At {
     async fn answer(&mut self, ask: Ask) -> anyhow::Result<()> {
         match ask {
-            Ask::Fill { peers } => {
+            Ask::Fill(crowd) => {
                 let (feed, mut all) = (self.running.feed.clone(), std::mem::take(&mut self.peers));
-                self.peers = tokio::task::spawn_blocking(move || all.fill(&feed, peers).map(|()| all)).await??;
+                self.peers = tokio::task::spawn_blocking(move || all.fill(&feed, crowd).map(|()| all)).await??;
                 say(&())
             }
             Ask::Load { rate, ms } => {

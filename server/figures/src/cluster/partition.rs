@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Node, bar, busy, cluster,
-    load::Loaded,
+    load::{Crowd, Loaded},
     node::{Ask, Origin, Setting},
 };
 
@@ -22,7 +22,7 @@ const AROUND: Duration = Duration::from_secs(3);
 pub async fn measure(time: Duration) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut nodes = cluster(dir.path(), Setting::Fed { peers: PEERS }, 3).await?;
-    nodes[0].ask::<()>(Ask::Fill { peers: PEERS }).await?;
+    nodes[0].ask::<()>(Ask::Fill(Crowd::of(PEERS))).await?;
     let first = nodes[0].ready.id;
     let load = time + 2 * AROUND;
     nodes[0].ask::<()>(Ask::Load { rate: RATE, ms: load.as_millis() as u64 }).await?;

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     Lags, Node, bar, bare, busy, cluster,
-    load::Loaded,
+    load::{Crowd, Loaded},
     node::{Ask, Setting},
 };
 use crate::proc::usage;
@@ -69,7 +69,7 @@ pub async fn measure(time: Duration, rates: &[usize], steps: &[usize]) -> anyhow
 
 async fn fed(dir: &Path, peers: usize) -> anyhow::Result<Vec<Node>> {
     let mut nodes = cluster(dir, Setting::Fed { peers }, 3).await?;
-    nodes[0].ask::<()>(Ask::Fill { peers }).await?;
+    nodes[0].ask::<()>(Ask::Fill(Crowd::of(peers))).await?;
     settle(&mut nodes).await?;
     Ok(nodes)
 }

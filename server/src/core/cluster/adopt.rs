@@ -1,12 +1,9 @@
 //! A row and what is shared of it: what a home tells its siblings, and what the next home begins with.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    net::SocketAddr,
-};
+use std::net::SocketAddr;
 
 use pams_shared::{
-    frame::{Account, Entry, Lot, News, Packed},
+    frame::{Account, Entry, Lot, News, Packed, Standing},
     id::{Order, PeerId, ServerId},
     moment::Moment,
     status::Liveness,
@@ -41,14 +38,13 @@ impl Cluster {
         if self.is_ours(&entry) { None } else { self.read(now, &entry) }
     }
 
-    /// A digest of that part of an entry which says where its peer stands (profile, liveness), if its home is another server;
-    /// never 0. While it is the same, so is that.
-    pub fn outline(&self, peer: PeerId) -> Option<u64> {
+    /// What says whom a peer whose home is another server can watch, and who it; and whether it is here. Read without the rest
+    /// of the entry, for most changes are of presence alone.
+    pub fn standing(&self, now: Moment, peer: PeerId) -> Option<(Standing<'_>, bool)> {
         let entry = self.share.entry(peer).filter(|entry| !self.is_ours(entry))?;
-        let lot = entry.lot?;
-        let mut digest = DefaultHasher::new();
-        (lot.profile_bytes(), lot.liveness()).hash(&mut digest);
-        Some(digest.finish().max(1))
+        let standing = entry.lot?.standing();
+        let here = matches!(standing.liveness, Liveness::Live | Liveness::Overdue);
+        Some((standing, here && !self.is_silent(now, entry.owner, self.heard(&entry))))
     }
 
     /// Entries of peers whose home is another server, tombstones too, in order of their ids.
@@ -67,6 +63,11 @@ impl Cluster {
         stale && age >= self.orphan_gone
     }
 
+    /// When the entry's owner was heard last.
+    fn heard(&self, entry: &EntryRef<'_>) -> Moment {
+        self.share.origin(entry.owner).map_or(entry.told, |origin| origin.heard.max(entry.told))
+    }
+
     /// An earlier start of ours shared it.
     pub fn is_leftover(&self, entry: &EntryRef<'_>) -> bool {
         entry.owner == self.me.id && entry.generation != self.me.generation && entry.lot.is_some()
@@ -75,7 +76,7 @@ impl Cluster {
     /// Reads an entry; `None`: a tombstone.
     pub fn read(&self, now: Moment, entry: &EntryRef<'_>) -> Option<Foreign> {
         let mut lot = entry.lot?.lot();
-        let heard = self.share.origin(entry.owner).map_or(entry.told, |origin| origin.heard.max(entry.told));
+        let heard = self.heard(entry);
         let age = now.since(heard);
         let is_lost = entry.owner == self.me.id || !self.follows.is_direct(entry.owner);
         let stale = age >= self.stale_after || is_lost;

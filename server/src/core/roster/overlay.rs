@@ -1,148 +1,79 @@
-//! One overlay: who could watch, who is watched, and by whom: each peer by its `k` highest watchers, or by all if there are
-//! no more. The result is a function of the two sets, whatever the order in which they came about.
-//!
-//! Costs, with n members: somebody who comes takes 2n weights, about 10 ns each; a watcher that goes leaves a gap in k lists on
-//! average, and each takes n weights to fill. [`super::Rosters`] does this in slices.
+//! One overlay: who stands in it, and, where that matters here, who watches whom.
 
-use pams_shared::id::PeerId;
+use super::{
+    lists::Lists,
+    peers::{Handle, Peers},
+};
 
-use super::weight::Weigher;
-
-/// Somebody watches another, or does no longer, as far as this overlay goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Edge {
-    pub watched: PeerId,
-    pub watcher: PeerId,
-    pub is: bool,
+/// How a peer stands where it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Stand {
+    /// Others watch it.
+    pub watched: bool,
+    /// It can watch others.
+    pub watches: bool,
+    /// Its home is here.
+    pub own: bool,
 }
 
-/// Sorted lists and no trees: what costs is to walk them whole, again and again.
+impl Stand {
+    pub fn is_member(self) -> bool {
+        self.watched || self.watches
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
-    watchers: Vec<PeerId>,
-    watched: Vec<Watched>,
-}
-
-#[derive(Debug)]
-struct Watched {
-    peer: PeerId,
-    weigher: Weigher,
-    /// The weight below which nobody is wanted; 0 while the list is not full.
-    floor: u64,
-    /// Its watchers, the highest first.
-    list: Vec<(u64, PeerId)>,
+    members: Vec<Handle>,
+    watchers: usize,
+    watched: usize,
+    /// Members whose home is here.
+    own: usize,
+    /// `None`: none of our peers takes part, so that no pair is of interest.
+    pub lists: Option<Box<Lists>>,
 }
 
 impl Overlay {
     pub fn is_empty(&self) -> bool {
-        self.watchers.is_empty() && self.watched.is_empty()
+        self.members.is_empty()
     }
 
     pub fn watchers(&self) -> usize {
-        self.watchers.len()
+        self.watchers
     }
 
     pub fn watched(&self) -> usize {
-        self.watched.len()
+        self.watched
     }
 
-    pub fn each_watched(&self) -> impl Iterator<Item = PeerId> {
-        self.watched.iter().map(|one| one.peer)
+    pub fn is_ours(&self) -> bool {
+        self.own > 0
     }
 
-    pub fn watchers_of(&self, peer: PeerId) -> impl Iterator<Item = PeerId> {
-        self.find(peer).ok().into_iter().flat_map(|at| &self.watched[at].list).map(|(_, watcher)| *watcher)
+    pub fn members(&self) -> &[Handle] {
+        &self.members
     }
 
-    /// A peer that is to be watched came.
-    pub fn watch(&mut self, peer: PeerId, k: usize, edges: &mut Vec<Edge>) {
-        if let Err(at) = self.find(peer) {
-            self.watched.insert(at, Watched { peer, weigher: Weigher::new(peer), floor: 0, list: Vec::new() });
-        }
-        self.fill(peer, k, edges);
-    }
-
-    /// Nobody is to watch it any more.
-    pub fn unwatch(&mut self, watched: PeerId, edges: &mut Vec<Edge>) {
-        let Ok(at) = self.find(watched) else { return };
-        let list = self.watched.remove(at).list;
-        edges.extend(list.into_iter().map(|(_, watcher)| Edge { watched, watcher, is: false }));
-    }
-
-    /// One that can watch came: it takes its place wherever it is among the highest.
-    pub fn come(&mut self, watcher: PeerId, k: usize, edges: &mut Vec<Edge>) {
-        if let Err(at) = self.watchers.binary_search(&watcher) {
-            self.watchers.insert(at, watcher);
-        }
-        for one in &mut self.watched {
-            let weight = one.weigher.weigh(watcher);
-            if weight < one.floor || one.peer == watcher || !insert(&mut one.list, (weight, watcher), k) {
-                continue;
+    /// A peer stands otherwise. Of lists nothing is said: see [`Lists`].
+    pub fn moved(&mut self, peer: Handle, from: Stand, to: Stand) {
+        let count = |n: &mut usize, was: bool, is: bool| *n = *n + usize::from(is) - usize::from(was);
+        count(&mut self.watchers, from.watches, to.watches);
+        count(&mut self.watched, from.watched, to.watched);
+        count(&mut self.own, from.own, to.own);
+        match (from.is_member(), to.is_member()) {
+            (false, true) => self.members.push(peer),
+            (true, false) => {
+                if let Some(at) = self.members.iter().position(|member| *member == peer) {
+                    self.members.swap_remove(at);
+                }
             }
-            edges.push(Edge { watched: one.peer, watcher, is: true });
-            if one.list.len() > k
-                && let Some((_, last)) = one.list.pop()
-            {
-                edges.push(Edge { watched: one.peer, watcher: last, is: false });
-            }
-            one.floor = floor(&one.list, k);
+            _ => {}
         }
     }
 
-    /// One that can watch is no more; `watches` are all that it may have watched here. Those with a gap are left to
-    /// [`Overlay::fill`].
-    pub fn go(&mut self, watcher: PeerId, watches: &[PeerId], edges: &mut Vec<Edge>, gaps: &mut Vec<PeerId>) {
-        if let Ok(at) = self.watchers.binary_search(&watcher) {
-            self.watchers.remove(at);
-        }
-        for &watched in watches {
-            let Ok(at) = self.find(watched) else { continue };
-            let one = &mut self.watched[at];
-            if let Some(at) = one.list.iter().position(|(_, w)| *w == watcher) {
-                one.list.remove(at);
-                one.floor = 0;
-                edges.push(Edge { watched, watcher, is: false });
-                gaps.push(watched);
-            }
-        }
+    /// Those who stand in it now are listed; who watches whom is to be worked out. How many that are.
+    pub fn list(&mut self, peers: &Peers, k: usize) -> usize {
+        self.lists = Some(Box::new(Lists::of(&self.members, peers, k)));
+        self.members.len()
     }
-
-    /// Makes the list of one watched peer what it should be.
-    pub fn fill(&mut self, watched: PeerId, k: usize, edges: &mut Vec<Edge>) {
-        let Ok(at) = self.find(watched) else { return };
-        let one = &mut self.watched[at];
-        let old = std::mem::take(&mut one.list);
-        one.floor = 0;
-        for &watcher in &self.watchers {
-            let weight = one.weigher.weigh(watcher);
-            if weight >= one.floor && watcher != watched && insert(&mut one.list, (weight, watcher), k) {
-                one.list.truncate(k);
-                one.floor = floor(&one.list, k);
-            }
-        }
-        let edge = |(_, watcher): &(u64, PeerId), is| Edge { watched, watcher: *watcher, is };
-        edges.extend(old.iter().filter(|w| !one.list.contains(w)).map(|w| edge(w, false)));
-        edges.extend(one.list.iter().filter(|w| !old.contains(w)).map(|w| edge(w, true)));
-    }
-
-    fn find(&self, peer: PeerId) -> Result<usize, usize> {
-        self.watched.binary_search_by_key(&peer, |one| one.peer)
-    }
-}
-
-fn floor(list: &[(u64, PeerId)], k: usize) -> u64 {
-    k.checked_sub(1).and_then(|last| list.get(last)).map_or(0, |(weight, _)| *weight)
-}
-
-/// Puts a watcher where it belongs, unless `k` higher ones are there; then the list may be one too long.
-fn insert(list: &mut Vec<(u64, PeerId)>, new: (u64, PeerId), k: usize) -> bool {
-    if list.len() >= k && list.last().is_none_or(|last| new <= *last) {
-        return false;
-    }
-    let at = list.partition_point(|other| *other > new);
-    if list.get(at) == Some(&new) {
-        return false;
-    }
-    list.insert(at, new);
-    true
 }

@@ -9,7 +9,6 @@ use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
-    sync::Arc,
 };
 
 use pams_shared::{
@@ -20,8 +19,13 @@ use pams_shared::{
 };
 
 use super::{
-    super::{LOOKS_MAX, Output, Pams, Push, cluster::Foreign, view::memberships},
-    Place, Rosters,
+    super::{
+        LOOKS_MAX, Output, Pams, Push,
+        view::{memberships, nesting},
+    },
+    Rosters,
+    overlay::Stand,
+    own::Own,
     weight::Weigher,
 };
 
@@ -31,46 +35,34 @@ const PUSHES_MAX: usize = 256;
 impl Pams {
     /// The peer's row is new, changed or gone.
     pub(in super::super) fn place(&mut self, now: Moment, peer: PeerId) {
-        let row = self.directory.row(peer);
-        if row.is_none()
-            && let Some(by) = self.cluster.outline(peer)
-        {
-            // Most changes are of presence alone, and to read an entry is what costs here.
-            if self.rosters.stands_by(peer, by) {
-                return;
-            }
-            if let Some(foreign) = self.cluster.foreign(now, peer) {
-                self.place_foreign(peer, &foreign);
-                return self.rosters.stand_by(peer, by);
-            }
-        }
-        let end =
-            row.filter(|row| row.liveness == Liveness::Gone).map(|row| row.liveness_since + self.config.gone_watched);
-        let place = row.map_or_else(Place::default, |row| Place {
-            overlays: Arc::new(memberships(&row.profile).into_iter().map(str::to_owned).collect()),
-            watched: match row.liveness {
-                Liveness::Live | Liveness::Overdue => true,
-                Liveness::Gone => end.is_some_and(|end| now < end),
-                Liveness::Left => false,
-            },
-            watches: !row.departed() && row.takes > 0,
-        });
-        if row.is_none_or(|row| row.liveness == Liveness::Left) {
+        let Some(row) = self.directory.row(peer) else { return self.place_foreign(now, peer) };
+        let end = (row.liveness == Liveness::Gone).then(|| row.liveness_since + self.config.gone_watched);
+        let end = end.filter(|end| now < *end);
+        let watched = match row.liveness {
+            Liveness::Live | Liveness::Overdue => true,
+            Liveness::Gone => end.is_some(),
+            Liveness::Left => false,
+        };
+        if row.liveness == Liveness::Left {
             self.rosters.holds_none(peer);
         }
-        self.rosters.place(peer, place);
-        self.rosters.end_at(peer, end.filter(|end| now < *end));
+        let stand = Stand { watched, watches: !row.departed() && row.takes > 0, own: true };
+        let overlays: Vec<_> = memberships(&row.profile).into_iter().collect();
+        self.rosters.place(peer, &overlays, stand);
+        self.rosters.end_at(peer, end);
     }
 
-    /// The peer's home is another server: it is watched by our agents too, and watches ours by its home's word.
-    fn place_foreign(&mut self, peer: PeerId, foreign: &Foreign) {
-        let (profile, liveness) = (&foreign.lot.profile, foreign.lot.liveness);
-        let here = matches!(liveness, Liveness::Live | Liveness::Overdue);
-        let takes = profile.capabilities & capability::ROSTERS != 0 && profile.roster_max > 0;
-        let overlays = Arc::new(memberships(profile).into_iter().map(str::to_owned).collect());
-        self.rosters.holds_none(peer);
-        self.rosters.place(peer, Place { overlays, watched: here, watches: here && takes });
-        self.rosters.end_at(peer, None);
+    /// The peer's home is another server: it is watched by our agents too, and watches ours by its home's word. Or nobody knows
+    /// it any more.
+    fn place_foreign(&mut self, now: Moment, peer: PeerId) {
+        let Some((standing, here)) = self.cluster.standing(now, peer) else {
+            return self.rosters.place(peer, &[], Stand::default());
+        };
+        let takes = standing.capabilities & capability::ROSTERS != 0 && standing.roster_max > 0;
+        let mut overlays: Vec<_> = standing.overlays().flat_map(nesting).collect();
+        overlays.sort_unstable();
+        overlays.dedup();
+        self.rosters.place(peer, &overlays, Stand { watched: here, watches: here && takes, own: false });
     }
 
     /// The peer has a new session; what is told of it may have changed.
@@ -117,7 +109,7 @@ impl Pams {
     fn tell_roster(&mut self, now: Moment, peer: PeerId) {
         let Some(row) = self.directory.row(peer) else { return };
         let Some(session) = row.session.filter(|_| row.takes > 0) else { return };
-        let (watched, cut) = ranked(peer, self.rosters.watched_by(peer).collect(), row.takes);
+        let (watched, cut) = ranked(peer, self.rosters.watched_by(peer).into_iter().collect(), row.takes);
         let rostered = watched.into_iter().filter_map(|peer| match self.directory.row(peer) {
             Some(row) => Some(rostered(peer, &row.profile, Some(row.observed))),
             None => self.cluster.foreign(now, peer).map(|f| rostered(peer, &f.lot.profile, f.lot.observed)),
@@ -148,10 +140,14 @@ fn rostered(peer: PeerId, profile: &Profile, observed: Option<SocketAddr>) -> Ro
 }
 
 impl Rosters {
+    fn own_mut(&mut self, peer: PeerId) -> Option<&mut Own> {
+        self.peers.find(peer).and_then(|peer| self.own.get_mut(&peer))
+    }
+
     /// Until when a peer that is gone stays watched; `None`: it is not gone.
     fn end_at(&mut self, peer: PeerId, at: Option<Moment>) {
-        let Some(member) = self.members.get_mut(&peer) else { return };
-        let before = std::mem::replace(&mut member.end, at);
+        let Some(own) = self.own_mut(peer) else { return };
+        let before = std::mem::replace(&mut own.end, at);
         if let Some(before) = before.filter(|before| at != Some(*before)) {
             self.ends.remove(&(before, peer));
         }
@@ -160,8 +156,8 @@ impl Rosters {
 
     /// A new session: its agent is told, whatever the one before it was told.
     fn attached(&mut self, peer: PeerId) {
-        if let Some(member) = self.members.get_mut(&peer) {
-            member.told = None;
+        if let Some(own) = self.own_mut(peer) {
+            own.told = None;
             self.changed.insert(peer);
         }
     }
@@ -174,18 +170,20 @@ impl Rosters {
 
     /// Its agent has no roster of ours, or none that matters.
     fn holds_none(&mut self, peer: PeerId) {
-        if let Some(member) = self.members.get_mut(&peer) {
-            member.holds = false;
-            self.moved.insert(peer);
+        let Some(peer) = self.peers.find(peer) else { return };
+        if let Some(own) = self.own.get_mut(&peer) {
+            own.holds = false;
+            let place = &self.peers.at(peer).place;
+            self.moved.entry(peer).or_insert_with(|| place.clone());
         }
     }
 
     /// Whoever's roster changed is told then, unless it is to be told before.
     fn schedule(&mut self, at: Moment) {
         for peer in std::mem::take(&mut self.changed) {
-            let Some(member) = self.members.get_mut(&peer) else { continue };
-            if member.due.is_none() {
-                member.due = Some(at);
+            let Some(own) = self.own_mut(peer) else { continue };
+            if own.due.is_none() {
+                own.due = Some(at);
                 self.due.insert((at, peer));
             }
         }
@@ -195,26 +193,27 @@ impl Rosters {
     fn take_due(&mut self, now: Moment) -> Option<PeerId> {
         let &(at, peer) = self.due.first().filter(|(at, _)| *at <= now)?;
         self.due.remove(&(at, peer));
-        if let Some(member) = self.members.get_mut(&peer) {
-            member.due = None;
+        if let Some(own) = self.own_mut(peer) {
+            own.due = None;
         }
         Some(peer)
     }
 
     /// Takes note of what an agent is told; false if it was told the same before.
     fn tell(&mut self, peer: PeerId, roster: &Roster, cut: usize) -> bool {
-        let Some(member) = self.members.get_mut(&peer) else { return false };
+        let Some(handle) = self.peers.find(peer) else { return false };
+        let Some(own) = self.own.get_mut(&handle) else { return false };
         self.count.cut += cut as u64;
-        self.count.cut -= std::mem::replace(&mut member.cut, cut) as u64;
+        self.count.cut -= std::mem::replace(&mut own.cut, cut) as u64;
         let mut digest = DefaultHasher::new();
         roster.peers.hash(&mut digest);
         let digest = Some(digest.finish());
-        if std::mem::replace(&mut member.told, digest) == digest {
+        if std::mem::replace(&mut own.told, digest) == digest {
             return false;
         }
-        member.holds = !roster.peers.is_empty();
+        own.holds = !roster.peers.is_empty();
         self.count.pushed += 1;
-        self.drop_idle(peer);
+        self.drop_idle(handle);
         true
     }
 }

@@ -36,11 +36,15 @@ pub(super) struct Field<'a> {
     pub(super) tag: u32,
     /// What stands behind its length; `None` if it is a number.
     bytes: Option<&'a [u8]>,
-    /// The number, if it is a varint; else 0.
+    /// The number, if it is a varint or a fixed64; else 0.
     pub(super) number: u64,
 }
 
 impl<'a> Field<'a> {
+    pub(super) fn text(&self) -> Option<&'a str> {
+        self.bytes.and_then(|bytes| str::from_utf8(bytes).ok())
+    }
+
     pub(super) fn message(&self) -> Result<&'a [u8], FrameError> {
         self.bytes.ok_or_else(|| malformed("a number where a message belongs"))
     }
@@ -72,7 +76,10 @@ fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, FrameError> {
             number = varint(rest)?;
             None
         }
-        1 => take(rest, 8).map(|_| None)?,
+        1 => {
+            number = take(rest, 8)?.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+            None
+        }
         2 => {
             let length = varint(rest)?;
             Some(take(rest, length)?)

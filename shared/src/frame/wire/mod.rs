@@ -28,7 +28,7 @@ use crate::proto::{self, frame::Body};
 pub use field::steers;
 use field::{fields, invalid};
 pub use sibling::{decode_lot, encode_lot};
-pub(super) use sibling::{lot_liveness, lot_profile};
+pub(super) use sibling::{lot_liveness, lot_standing, profile_overlays};
 
 /// Tags of the kinds that this version knows, as in `frame.proto`.
 mod tag {

@@ -14,7 +14,7 @@ use crate::{
         ADDRESSES_MAX, Account, Check, Checked, DELTAS_MAX, DETAIL_BYTES_MAX, Deltas, FINDINGS_MAX, Finding, Follow,
         HOPS_MAX, Held, KINDS_MAX, LOT_BYTES_MAX, Lot, Member, Move, NAME_BYTES_MAX, OVERLAYS_MAX, PID_BYTES_MAX,
         Packed, Probe, ProbeAck, REGION_BYTES_MAX, Rejected, Role, SERVERS_MAX, SOFTWARE_BYTES_MAX, SWIM_BYTES_MAX,
-        Server, Shared,
+        Server, Shared, Standing,
     },
     id::{Correlator, PeerId, ServerId},
     proto,
@@ -80,9 +80,30 @@ pub(in crate::frame) fn lot_liveness(lot: &[u8]) -> Option<Liveness> {
     i32::try_from(last.number).ok().and_then(known_liveness)
 }
 
-/// The profile in the bytes of a lot as it stands there; `None`: they are no lot.
-pub(in crate::frame) fn lot_profile(lot: &[u8]) -> Option<&[u8]> {
-    field::only(lot, 1, "lot.profile").ok().flatten()
+/// What rosters go by in the bytes of a lot, without reading the rest.
+pub(in crate::frame) fn lot_standing(lot: &[u8]) -> Standing<'_> {
+    let (mut liveness, mut profile, mut capabilities, mut roster_max) = (Lot::default().liveness, &[][..], 0, 0);
+    for field in field::fields(lot).map_while(Result::ok) {
+        match field.tag {
+            1 => profile = field.message().unwrap_or_default(),
+            4 => liveness = i32::try_from(field.number).ok().and_then(known_liveness).unwrap_or(liveness),
+            _ => {}
+        }
+    }
+    for field in field::fields(profile).map_while(Result::ok) {
+        match field.tag {
+            6 => capabilities = field.number,
+            8 => roster_max = field.number as u32,
+            _ => {}
+        }
+    }
+    Standing::new(liveness, capabilities, roster_max, profile)
+}
+
+/// The overlays in the bytes of a profile.
+pub(in crate::frame) fn profile_overlays(profile: &[u8]) -> impl Iterator<Item = &str> {
+    let overlays = field::fields(profile).map_while(Result::ok).filter(|field| field.tag == 4);
+    overlays.filter_map(|field| field.text())
 }
 
 fn server(bytes: &[u8], field: &'static str) -> Result<ServerId, FrameError> {
