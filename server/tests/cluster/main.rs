@@ -29,6 +29,7 @@ mod sweep;
 mod tally;
 mod trace;
 mod uplink;
+mod word;
 mod world;
 
 use std::{

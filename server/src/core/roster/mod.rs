@@ -12,7 +12,7 @@ mod overlay;
 mod push;
 #[cfg(test)]
 mod tests;
-mod weight;
+pub(super) mod weight;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
