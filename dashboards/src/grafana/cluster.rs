@@ -176,11 +176,9 @@ fn moves() -> Vec<Panel> {
             .ask("{{result}}", &chosen(&s::TOLD_LOST).increase(RATE).sum(&["result"])),
         panel("Agents by home", "short", "Sessions that are open at each server. Together they are the agents that are here; a band that vanishes goes over to the others within seconds.")
             .stacked(Stack::Areas)
-            .size(12, 8)
             .ask("{{instance}}", &chosen(&s::SESSIONS).now().sum(BY)),
         panel("Turned away for a moment", "short", "Connections that a server did not take at once, as too many were in their handshake: a storm is let in at the pace that the server can take. They try again by themselves.")
             .stacked(Stack::Bars)
-            .size(12, 8)
             .ask("{{instance}}", &busy),
     ]
 }
