@@ -6,8 +6,8 @@ use std::{env, fmt::Write, fs, path::Path};
 
 use pams_shared::{
     frame::{
-        Account, Check, Checked, Deltas, Entry, Finding, Follow, Frame, Held, Hello, HelloAck, Issued, Join, Lot,
-        Member, Move, News, Notify, NotifyAck, Packed, Ping, Pong, Probe, ProbeAck, Profile, Refusal, Refused,
+        Account, Check, Checked, Deltas, Entry, Finding, Follow, Frame, Held, Hello, HelloAck, HomeLost, Issued, Join,
+        Lot, Member, Move, News, Notify, NotifyAck, Packed, Ping, Pong, Probe, ProbeAck, Profile, Refusal, Refused,
         Rejected, Rejection, Report, ReportAck, Role, Roster, Rostered, STREAM_BYTES_MAX, Server, Shared, SubscribeAck,
         Terms, View, capability, wire,
     },
@@ -70,7 +70,8 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("report", Frame::Report(report())),
         ("report_stalled", Frame::Report(stalled())),
         ("report_empty", Frame::Report(Report { batch: 18, ..Report::default() })),
-        ("report_ack", Frame::ReportAck(ReportAck { batch: 17, pace_ms: 2_000 })),
+        ("report_ack", Frame::ReportAck(ReportAck { batch: 17, pace_ms: 2_000, came: 0 })),
+        ("report_ack_came", Frame::ReportAck(ReportAck { batch: 17, pace_ms: 2_000, came: 5 })),
         ("renew", Frame::Renew(b"request".to_vec())),
         ("hello_takes_rosters", Frame::Hello(Hello { profile: Some(takes_rosters()), ..hello() })),
         ("roster", Frame::Roster(roster())),
@@ -96,6 +97,8 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("probe_ack", Frame::ProbeAck(ProbeAck(Ok(vec![finding(), in_vain()])))),
         ("probe_ack_empty", Frame::ProbeAck(ProbeAck(Ok(vec![])))),
         ("probe_ack_rejected", Frame::ProbeAck(ProbeAck(Err(rejected())))),
+        ("home_lost", Frame::HomeLost(HomeLost { server: ServerId(uuid(9)), generation: 4, for_ms: 1_200 })),
+        ("home_lost_ack", Frame::HomeLostAck(true)),
         ("join", Frame::Join(join())),
         ("issued", Frame::Issued(issued())),
         ("refused", Frame::Refused(Refused { code: Refusal::TokenExpired, detail: "make a new token".into() })),

@@ -149,7 +149,11 @@ impl Config {
 
     /// What this agent says that it can. How much of it it takes is in the profile, which another configuration may change.
     pub const fn capabilities() -> u64 {
-        capability::SUBSCRIPTIONS | capability::ROSTERS | capability::SERVERS | capability::CHECKS
+        capability::SUBSCRIPTIONS
+            | capability::ROSTERS
+            | capability::SERVERS
+            | capability::CHECKS
+            | capability::HOME_LOST
     }
 
     /// Where the control socket is.

@@ -268,6 +268,15 @@ pub enum Output {
     Notice(Notice),
 }
 
+/// Who says that the home is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubter {
+    /// Another server of the cluster.
+    Server(ServerId),
+    /// The home's host says that nothing listens there (ICMP, which can be forged).
+    Network,
+}
+
 /// What an operator may want to know: counted by metrics, printed by logs, asserted by tests.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
@@ -323,6 +332,11 @@ pub enum Notice {
     HomeMoved {
         server: ServerId,
         because: Because,
+    },
+    /// Somebody says that the home is lost. `asks`: it is asked; else it is not the home, or was asked a moment ago.
+    HomeDoubted {
+        by: Doubter,
+        asks: bool,
     },
     /// The other clock is this much ahead of ours.
     ClockOffset {
@@ -400,6 +414,9 @@ impl Notice {
             Notice::HomeUp { .. } => "home_up",
             Notice::HomeDown { .. } => "home_down",
             Notice::HomeMoved { .. } => "home_moved",
+            Notice::HomeDoubted { asks: false, .. } => "home_doubt_ignored",
+            Notice::HomeDoubted { by: Doubter::Server(_), .. } => "home_doubted_by_server",
+            Notice::HomeDoubted { by: Doubter::Network, .. } => "home_doubted_by_network",
             Notice::ClockOffset { .. } => "clock_offset",
             Notice::SubscriberCame { .. } => "subscriber_came",
             Notice::SubscriberLost { .. } => "subscriber_lost",
@@ -432,6 +449,9 @@ impl Notice {
         "home_up",
         "home_down",
         "home_moved",
+        "home_doubt_ignored",
+        "home_doubted_by_server",
+        "home_doubted_by_network",
         "clock_offset",
         "subscriber_came",
         "subscriber_lost",

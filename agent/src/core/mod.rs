@@ -36,7 +36,7 @@ pub use checks::CHECKS_MAX;
 use checks::Checks;
 pub use config::{AgentConfig, BuddyConfig};
 use home::Home;
-pub use io::{Command, HomeInput, Input, LinkId, Notice, Output, Trying};
+pub use io::{Command, Doubter, HomeInput, Input, LinkId, Notice, Output, Trying};
 pub use roster::CONTACTS_MAX;
 use roster::{Reach, Roster, Wanter, Word};
 pub use subscribe::{SUBSCRIPTIONS_MAX, Teller, Told};

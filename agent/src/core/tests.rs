@@ -329,7 +329,7 @@ fn reports_come_at_the_pace_are_replayed_and_their_totals_add_up() {
     run.home_up(1_000.0, 0);
     assert_eq!((run.reports[0].batch, run.reports[0].views.len(), run.reports[0].changes.len()), (1, 1, 1));
     run.step(1_000.5, Input::Home(HomeInput::Written { batch: 1 }));
-    let ack = |batch| Input::Home(HomeInput::Acked(ReportAck { batch, pace_ms: 1_500 }));
+    let ack = |batch| Input::Home(HomeInput::Acked(ReportAck { batch, pace_ms: 1_500, came: 0 }));
     assert_eq!(run.step(1_001.0, ack(1)), "pams.report good");
     assert_eq!(run.step(1_002.0, run.pong(1)), "presence.ping good > online > live > report 2");
     assert_eq!(run.reports[1].records.len(), 1, "the record of the report itself does not travel");
@@ -370,7 +370,7 @@ fn a_shutdown_books_what_is_in_flight_as_unknown_and_reports_it() {
     let totals = &run.reports[1].totals;
     assert!(totals.iter().all(|(_, l)| l.in_flight == 0 && l.is_conserved()), "{totals:?}");
     assert!(!run.agent.is_settled());
-    run.step(1_110.0, Input::Home(HomeInput::Acked(ReportAck { batch: 2, pace_ms: 1_500 })));
+    run.step(1_110.0, Input::Home(HomeInput::Acked(ReportAck { batch: 2, pace_ms: 1_500, came: 0 })));
     assert!(run.agent.is_settled());
 }
 

@@ -209,6 +209,9 @@ impl Shell {
             }
             LinkEvent::Moved { link, to } => return self.links.moved(link, to),
             LinkEvent::Rejected { from, label } => Input::FrameRejected { from, label },
+            LinkEvent::HomeLost { by, lost, answer } => {
+                return self.ask_home(UplinkRequest::HomeLost { by, lost, answer });
+            }
             LinkEvent::Silent => return self.notice(&Notice::SilentCaller),
             LinkEvent::AskedForSelf(answer) => {
                 let _ = answer.send(self.entry());
@@ -261,6 +264,7 @@ impl Shell {
             }
             UplinkEvent::Resolved { peer, found } => return self.handle(Input::Resolved { peer, found }),
             UplinkEvent::Rejected { label } => return self.handle(Input::FrameRejected { from: None, label }),
+            UplinkEvent::Doubted { by, asks } => return self.notice(&Notice::HomeDoubted { by, asks }),
             UplinkEvent::Renewed => return tracing::info!("certificate renewed"),
         };
         self.handle(Input::Home(input));

@@ -13,6 +13,11 @@ pub(super) fn log(notice: &Notice) {
         Notice::Status { peer, to, .. } => info!(%peer, status = to.as_str(), "buddy"),
         Notice::HomeUp { server } => info!(%server, "home connected"),
         Notice::HomeMoved { server, because } => info!(%server, because = because.as_str(), "another home"),
+        Notice::HomeDoubted { by, asks: true } => info!(?by, "the home is said to be lost, and asked"),
+        // Whoever says so could fill the log with these.
+        Notice::HomeDoubted { by, asks: false } => {
+            debug!(?by, "what is said to be lost is not the home, or was asked just now")
+        }
         // We leave it ourselves, for a reason that is told.
         Notice::HomeDown { why } if why.reason == Reason::Cancelled => info!(why = why.text, "home left"),
         Notice::HomeDown { why } => warn!(reason = why.reason.as_str(), why = why.text, "no home"),

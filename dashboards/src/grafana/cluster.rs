@@ -186,13 +186,14 @@ fn moves() -> Vec<Panel> {
             .stacked(Stack::Bars)
             .nothing("no agent is scraped")
             .ask("{{because}}", &chosen(&a::HOME_MOVES).increase(RATE).sum(&["because"])),
+        panel("Agents told that their home is lost", "short", "By the other servers, when one was found down. asks: they had not noticed, and asked it then. elsewhere: they had another home already. unreachable: they are gone too, or cannot be called from there. Slow on purpose: letting agents in comes first.")
+            .stacked(Stack::Bars)
+            .ask("{{result}}", &chosen(&s::TOLD_LOST).increase(RATE).sum(&["result"])),
         panel("Agents by home", "short", "Sessions that are open at each server. Together they are the agents that are here; a band that vanishes goes over to the others within seconds.")
             .stacked(Stack::Areas)
-            .size(12, 8)
             .ask("{{instance}}", &chosen(&s::SESSIONS).now().sum(BY)),
         panel("Turned away for a moment", "short", "Connections that a server did not take at once, as too many were in their handshake: a storm is let in at the pace that the server can take. They try again by themselves.")
             .stacked(Stack::Bars)
-            .size(12, 8)
             .ask("{{instance}}", &busy),
     ]
 }

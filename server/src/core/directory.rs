@@ -49,8 +49,8 @@ pub(super) struct Row {
     pub applied: u64,
     /// The last that was acknowledged.
     pub acked: u64,
-    /// A batch of the present session was applied.
-    pub reported: bool,
+    /// Reports that have come in the present session.
+    pub came: u64,
     /// Another home, or an earlier start of ours, had the peer before.
     pub inherited: bool,
     /// When the siblings were told of the row last.
@@ -83,7 +83,7 @@ impl Row {
             session_since: now,
             applied: 0,
             acked: 0,
-            reported: false,
+            came: 0,
             inherited: false,
             shared: now,
             shed: 0,

@@ -171,6 +171,7 @@ impl Pams {
         self.push(now);
         self.share_rows(now);
         self.tell_agents(now);
+        self.tell_lost(now);
         self.send_siblings();
     }
 

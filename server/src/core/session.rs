@@ -63,7 +63,7 @@ impl Pams {
         row.clock_offset_ms = offset_ms;
         (row.takes, row.moves, row.checks) = (takes, moves, checks);
         let renamed = before.is_some_and(|before| before != known(row));
-        row.reported = false;
+        row.came = 0;
         let applied_batch = row.acked;
         self.cluster.here(peer);
         self.sessions.insert(session, peer);
@@ -202,7 +202,8 @@ impl Pams {
         let Some(peer) = self.speaker(now, session) else { return };
         let Some(row) = self.directory.row_mut(peer) else { return };
         // An empty batch may have been acknowledged and told to nobody, as there was nothing in it.
-        let resumes = !std::mem::replace(&mut row.reported, true) && row.inherited;
+        let resumes = row.came == 0 && row.inherited;
+        row.came += 1;
         let lags = !report.totals.is_empty() && now.since(row.shared) >= TOTALS_EVERY;
         let before = row.applied;
         row.applied = before.max(report.batch);

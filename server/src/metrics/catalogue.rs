@@ -101,6 +101,10 @@ pams_shared::catalogue! {
     MOVED = by(&["direction"], "2", counter("pams_server_peers_moved_total",
         "Peers that came from another home, in, or went to one, out."));
 
+    TOLD_LOST = by(&["result"], "3", counter("pams_server_home_lost_total",
+        "Agents of a server that was found down whom this one was to tell: asks, they asked that home then; elsewhere, another was their \
+         home by then; unreachable."));
+
     GOSSIP = held(by(&["notice"], "one for each notice", counter("pams_server_membership_notices_total",
         "Oddities of the membership protocol: messages that were dropped, servers with one id, refutations, members that flapped.")));
     SHARED = by(&["result"], "7", counter("pams_server_share_entries_total",

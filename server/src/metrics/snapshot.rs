@@ -184,6 +184,9 @@ fn cluster(expo: &mut Expo, cluster: &ClusterSummary) {
     expo.family(&c::MISMATCHES).sample(&[], share.mismatches);
     expo.family(&c::LOT_BYTES).sample(&[], share.lot_bytes as u64);
     expo.family(&c::MOVED).sample(&["in"], counts.taken_over).sample(&["out"], counts.let_go);
+    let mut told = expo.family(&c::TOLD_LOST);
+    told.sample(&["asks"], counts.told_asks).sample(&["elsewhere"], counts.told_elsewhere);
+    told.sample(&["unreachable"], counts.told_unreachable);
 }
 
 fn certificates(expo: &mut Expo, extras: &Extras) {

@@ -1,5 +1,5 @@
 //! The door of the home: which calls are taken, TLS, and the first frame, all within bounds of number and time. A stranger
-//! costs what a handshake costs, for a few seconds at most.
+//! costs what a handshake costs, for a few seconds at most. Who is to be let in now, and who waits, is judged in `queue`.
 //!
 //! One endpoint serves two protocols, told apart by ALPN: what is said then is `enrol`'s (joining) or `agents`' (working).
 //! A certificate that is false, of another cluster, or expired beyond its grace does not get through TLS; whether one is
@@ -17,19 +17,23 @@ use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, crypto::rust
 use tokio::{
     sync::mpsc,
     task::{JoinError, JoinSet},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{
     agents::{self, Event},
     enrol::{self, Registrar},
-    newcomers::{Count, Newcomer, Newcomers},
+    newcomers::{Newcomer, Newcomers},
+    queue::{Queue, Verdict, judge},
     siblings::{self, Neighbours},
 };
 use crate::{
     core::SessionId,
     metrics::{Handshake, Metrics},
 };
+
+/// How long nothing is looked at where nobody waits.
+const NOBODY_WAITS: Duration = Duration::from_secs(86_400);
 
 /// Bounds of what callers may take.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +45,13 @@ pub struct Limits {
     pub newcomers: usize,
     /// From so many newcomers on, a caller first has to show that its address is its own (RFC 9000, 8.1.2).
     pub newcomers_unproven: usize,
-    /// Of the newcomers, those from one host: one IPv4 address, or one /64 of IPv6. Half as many unless they have shown
-    /// that the address is theirs, so that nobody can use up the places of another.
+    /// Of the newcomers, those from one host (one IPv4 address, or one /64 of IPv6) that are taken however many others there are. It
+    /// may hold as many as there are free places besides. Half of either unless they have shown that the address is theirs.
     pub newcomers_per_source: usize,
+    /// Callers that wait for a place, their addresses being their own; of one host within the same bounds.
+    pub waiting: usize,
+    /// How long they wait.
+    pub waiting_for: Duration,
     /// Connections in all.
     pub connections: usize,
 }
@@ -57,6 +65,10 @@ impl Limits {
             newcomers,
             newcomers_unproven: newcomers / 2,
             newcomers_per_source: 16,
+            // So many unanswered calls are kept by QUIC.
+            waiting: 1_024,
+            // Half of what an agent gives a home that it calls, where it knows others.
+            waiting_for: Duration::from_secs(1),
             connections: peers.saturating_add(newcomers),
         }
     }
@@ -108,22 +120,37 @@ pub enum Unread {
 
 /// Answers calls until the endpoint closes, then waits for the connections' tasks.
 pub async fn answer(door: Arc<Door>, endpoint: Endpoint) {
-    let mut calls = JoinSet::new();
+    let (mut calls, mut queue) = (JoinSet::new(), Queue::new(door.limits));
     let mut last = 0;
     loop {
-        tokio::select! {
+        let overdue = queue.deadline().unwrap_or_else(|| Instant::now() + NOBODY_WAITS);
+        let called = tokio::select! {
             biased;
-            Some(ended) = calls.join_next() => door.ended(ended).await,
+            Some(ended) = calls.join_next() => {
+                door.ended(ended).await;
+                None
+            }
+            () = door.newcomers.fewer() => None,
+            () = sleep_until(overdue) => {
+                queue.overdue(Instant::now()).for_each(|call| door.turn_away(call));
+                None
+            }
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
-                if let Some(incoming) = door.admit(incoming, calls.len()) {
-                    last += 1;
-                    let newcomer = door.newcomers.enter(incoming.remote_address().ip());
-                    calls.spawn(converse(door.clone(), newcomer, SessionId(last), incoming));
-                }
+                door.admit(incoming, &mut queue, calls.len())
             }
+        };
+        let mut let_in = |incoming: Incoming| {
+            last += 1;
+            let newcomer = door.newcomers.enter(incoming.remote_address().ip());
+            calls.spawn(converse(door.clone(), newcomer, SessionId(last), incoming));
+        };
+        called.into_iter().for_each(&mut let_in);
+        while let Some(incoming) = queue.next(&door.newcomers) {
+            let_in(incoming);
         }
     }
+    drop(queue);
     while let Some(ended) = calls.join_next().await {
         door.ended(ended).await;
     }
@@ -181,20 +208,28 @@ fn is_server(connection: &Connection) -> bool {
 
 impl Door {
     /// Gives back a call that is taken.
-    fn admit(&self, incoming: Incoming, connections: usize) -> Option<Incoming> {
-        let newcomers = self.newcomers.count(incoming.remote_address().ip());
+    fn admit(&self, incoming: Incoming, queue: &mut Queue<Incoming>, connections: usize) -> Option<Incoming> {
+        let from = incoming.remote_address().ip();
+        let newcomers = self.newcomers.count(from);
         match judge(&self.limits, newcomers, connections, incoming.remote_address_validated()) {
             Verdict::Take => return Some(incoming),
             Verdict::Retry => {
                 // It fails only for an address that is proven; that one was not. Counted when it comes back.
                 let _ = incoming.retry();
             }
-            Verdict::Refuse => {
-                self.metrics.handshake(Handshake::Busy);
-                incoming.refuse();
+            Verdict::Wait => {
+                if let Err(incoming) = queue.put(Instant::now(), from, incoming) {
+                    self.turn_away(incoming);
+                }
             }
+            Verdict::Refuse => self.turn_away(incoming),
         }
         None
+    }
+
+    fn turn_away(&self, incoming: Incoming) {
+        self.metrics.handshake(Handshake::Busy);
+        incoming.refuse();
     }
 
     async fn ended(&self, ended: Result<(), JoinError>) {
@@ -249,51 +284,5 @@ impl Door {
     pub fn misplaced(&self, text: &'static str) -> End {
         self.metrics.frame_rejected("misplaced");
         End::new(close::PROTOCOL, text)
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Take,
-    Retry,
-    Refuse,
-}
-
-fn judge(limits: &Limits, newcomers: Count, connections: usize, proven: bool) -> Verdict {
-    let Count { all, same_source } = newcomers;
-    if all >= limits.newcomers || same_source >= limits.newcomers_per_source || connections >= limits.connections {
-        Verdict::Refuse
-    } else if !proven && (all >= limits.newcomers_unproven || same_source * 2 >= limits.newcomers_per_source) {
-        Verdict::Retry
-    } else {
-        Verdict::Take
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn under_load_addresses_are_proven_first_and_then_callers_turned_away() {
-        let limits = Limits::of_peers(1_000);
-        let judge = |all, connections, proven| judge(&limits, Count { all, same_source: 0 }, connections, proven);
-        assert_eq!(judge(127, 0, false), Verdict::Take);
-        assert_eq!(judge(128, 0, false), Verdict::Retry);
-        assert_eq!(judge(128, 0, true), Verdict::Take);
-        assert_eq!(judge(256, 0, true), Verdict::Refuse);
-        assert_eq!(judge(256, 0, false), Verdict::Refuse, "a Retry would only bring it back");
-        assert_eq!(judge(0, 1_255, false), Verdict::Take);
-        assert_eq!(judge(0, 1_256, true), Verdict::Refuse);
-    }
-
-    #[test]
-    fn one_host_gets_a_part_of_the_places() {
-        let limits = Limits::of_peers(1_000);
-        let judge = |same_source, proven| judge(&limits, Count { all: same_source, same_source }, 0, proven);
-        assert_eq!(judge(7, false), Verdict::Take);
-        assert_eq!(judge(8, false), Verdict::Retry);
-        assert_eq!(judge(15, true), Verdict::Take);
-        assert_eq!(judge(16, true), Verdict::Refuse);
     }
 }

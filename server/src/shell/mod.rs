@@ -14,6 +14,7 @@ mod join;
 mod newcomers;
 mod outbox;
 mod probes;
+mod queue;
 pub mod reload;
 mod siblings;
 mod start;

@@ -1,4 +1,4 @@
-//! Callers that are not through the door yet, counted in all and by where they call from. It decides nothing.
+//! Callers that are not through the door yet, or wait before it, counted in all and by where they call from. It decides nothing.
 
 use std::{
     collections::HashMap,
@@ -6,9 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::sync::Notify;
+
 /// The counts. There is no entry without a newcomer, so the bound of newcomers bounds the map.
 #[derive(Debug, Default)]
-pub struct Newcomers(Mutex<HashMap<Source, usize>>);
+pub struct Newcomers {
+    counts: Mutex<HashMap<Source, usize>>,
+    fewer: Notify,
+}
 
 /// One IPv4 address, or the first half of an IPv6 address: whoever has one has all of the other half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,9 +46,14 @@ impl Newcomers {
         Newcomer { of: self.clone(), from }
     }
 
+    /// Waits until one is no more, or was not since the last such wait. For one waiter at a time.
+    pub async fn fewer(&self) {
+        self.fewer.notified().await;
+    }
+
     fn counts(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
         // Numbers are never half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,6 +66,8 @@ impl Drop for Newcomer {
                 counts.remove(&self.from);
             }
         }
+        drop(counts);
+        self.of.fewer.notify_one();
     }
 }
 

@@ -410,10 +410,12 @@ fn neighbours(
 ) -> Result<Neighbours, StartError> {
     let no_tls = |error: NoInitialCipherSuite| StartError::Tls(rustls::Error::General(error.to_string()));
     let client = client_tls(authority.own(), authority.root(), system_time())?;
-    let client = quic::client_config(Arc::new(client), quic::sibling_transport()).map_err(no_tls)?;
+    let client = Arc::new(client);
+    let to_agents = quic::client_config(client.clone(), quic::peer_transport()).map_err(no_tls)?;
+    let client = quic::client_config(client, quic::sibling_transport()).map_err(no_tls)?;
     let server = server_tls(authority.own(), authority.root(), system_time())?;
     let server = quic::server_config(Arc::new(server), quic::sibling_transport()).map_err(no_tls)?;
-    Ok(Neighbours::new(member.clone(), client, Arc::new(server), (socket, resolver)))
+    Ok(Neighbours::new(member.clone(), [client, to_agents], Arc::new(server), (socket, resolver)))
 }
 
 fn about(

@@ -62,6 +62,10 @@ pub struct Agent {
     pub up: Option<u64>,
     /// Since when the home owes us a word.
     pub asked: Option<u64>,
+    /// Since when the home owes an answer to a question that was asked because somebody said that it is lost.
+    pub doubted: Option<u64>,
+    /// Reports written on this connection.
+    pub written: u64,
     /// What it was told on this connection.
     pub told: BTreeMap<PeerId, Option<News>>,
     pub asks: BTreeMap<u64, PeerId>,
@@ -88,6 +92,8 @@ impl Agent {
             conn: None,
             up: None,
             asked: None,
+            doubted: None,
+            written: 0,
             told: BTreeMap::new(),
             asks: BTreeMap::new(),
             leaving: None,

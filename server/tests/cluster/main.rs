@@ -25,6 +25,7 @@ mod sweep;
 mod tally;
 mod trace;
 mod uplink;
+mod word;
 mod world;
 
 use pams_simulator::runs;

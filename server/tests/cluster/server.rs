@@ -247,12 +247,16 @@ impl World {
                     self.send_frame(conn, 1, stream, &Frame::SubscribeAck(ack));
                 }
             }
+            Output::Fetched { entry, .. } => {
+                if let Some((conn, stream)) = self.servers[s].asker.take() {
+                    self.send_frame(conn, 1, stream, &Frame::FetchAck(entry));
+                }
+            }
             Output::Sibling(output) => self.perform_sibling(s, output),
             Output::Forgot { peer, answer: Forgot::Done } => self.ban(s, peer),
             Output::Evacuated { .. } => self.leave_for_good(s),
             Output::Probed { .. } => panic!("nobody asks for probes here"),
             Output::Forgot { .. }
-            | Output::Fetched { .. }
             | Output::Held { .. }
             | Output::NotifyAcked { .. }
             | Output::Record { .. }
@@ -325,6 +329,10 @@ impl World {
             Frame::Subscribe(peer) => {
                 asker = Some((conn, stream));
                 Input::Subscribe { session, peer }
+            }
+            Frame::Fetch(peer) => {
+                asker = Some((conn, stream));
+                Input::Fetch { session, peer }
             }
             Frame::NotifyAck(ack) => Input::NotifyAck { session, ack },
             Frame::Goodbye => Input::Goodbye { session },

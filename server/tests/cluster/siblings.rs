@@ -60,6 +60,7 @@ impl World {
             SiblingOutput::Unbanned { peer } => {
                 self.servers[s].banned.remove(&peer);
             }
+            SiblingOutput::Tell { peer, what, .. } => self.tell_lost(s, peer, what),
             SiblingOutput::Probe { probe, .. } => panic!("nobody asked for {probe:?}"),
             SiblingOutput::Deltas { stream, deltas } => self.feed(s, stream, &Frame::Deltas(*deltas)),
             SiblingOutput::Members(members) => self.servers[s].book.note(members),

@@ -24,7 +24,8 @@ impl World {
         }
         let server = agent.servers[agent.turn % agent.servers.len()];
         let conn = self.dial(a, server, None);
-        (self.agents[a].conn, self.agents[a].asked) = (Some(conn), Some(self.now));
+        let agent = &mut self.agents[a];
+        (agent.conn, agent.asked, agent.written) = (Some(conn), Some(self.now), 0);
     }
 
     /// A server answers: another one is another attach, as soon as it may hear of it.
@@ -39,7 +40,8 @@ impl World {
             agent.attach += 1;
         }
         let (attach, epoch) = (agent.attach, self.processes[a].life);
-        let capabilities = capability::SERVERS | capability::ROSTERS | capability::SUBSCRIPTIONS;
+        let capabilities =
+            capability::SERVERS | capability::ROSTERS | capability::SUBSCRIPTIONS | capability::HOME_LOST;
         let profile = Profile {
             name: trace::name(a).to_string(),
             addresses: vec![setup::address(a)],
@@ -59,13 +61,22 @@ impl World {
         if self.agents[a].conn != Some(conn) {
             return;
         }
-        self.agents[a].asked = None;
         match frame {
-            Frame::HelloAck(ack) => self.greeted(a, conn, ack),
+            Frame::HelloAck(ack) => {
+                self.agents[a].asked = None;
+                self.greeted(a, conn, ack);
+            }
             Frame::ReportAck(ack) => {
+                // Whatever else it says shows nothing of the kind: it may be deaf.
+                let agent = &mut self.agents[a];
+                assert!(ack.came <= agent.written, "{} said less than came", trace::name(a));
+                if ack.came == agent.written {
+                    agent.asked = None;
+                }
                 self.agents[a].batches.acked(ack.batch);
                 self.flush(a);
             }
+            Frame::FetchAck(_) => self.agents[a].doubted = None,
             Frame::Servers(servers) => {
                 self.tally.count("servers");
                 let known = servers.iter().map(|s| setup::server(s.member.id).expect("a server"));
@@ -131,6 +142,10 @@ impl World {
             && since + SILENCE_MAX <= self.now
         {
             self.tally.count("gave_up");
+            return self.next_home(a, conn);
+        }
+        if let Some(conn) = agent.conn.filter(|_| self.is_lost(a)) {
+            self.tally.count("word_moves");
             self.next_home(a, conn);
         }
     }
@@ -143,7 +158,7 @@ impl World {
         self.line(a, || format!("! is without a home: {how:?}"));
         let stays = how == Lost::Silence && self.odds(50);
         let agent = &mut self.agents[a];
-        (agent.conn, agent.up, agent.asked) = (None, None, None);
+        (agent.conn, agent.up, agent.asked, agent.doubted) = (None, None, None, None);
         agent.batches.detach();
         agent.asks.clear();
         if how != Lost::Ours && !stays {
@@ -163,6 +178,7 @@ impl World {
             let Some(batch) = agent.batches.next(now, &agent.totals) else { break };
             let totals: Vec<_> = agent.totals.iter().map(|(kind, ledger)| (kind.clone(), *ledger)).collect();
             agent.asked.get_or_insert(now);
+            agent.written += 1;
             let (changes, records) = (batch.changes, batch.records);
             let report = Report { batch: batch.number, totals, changes, records, ..Report::default() };
             self.trace.line(now, a, || format!("> {}", trace::brief(&report)));

@@ -60,7 +60,8 @@ async fn connections_are_bounded() {
 
 #[tokio::test]
 async fn one_host_cannot_take_all_places_of_newcomers() {
-    let home = Home::with(Some(Limits { newcomers_per_source: 2, ..Limits::of_peers(100) })).await;
+    let bounds = Limits { newcomers: 4, newcomers_unproven: 4, newcomers_per_source: 2, ..Limits::of_peers(100) };
+    let home = Home::with(Some(bounds)).await;
     let agent = Agent::new();
     let token = home.running.ready.first_token.clone().unwrap();
     let (one, two) = (agent.call_to_join(&home, &token).await, agent.call_to_join(&home, &token).await);

@@ -161,6 +161,7 @@ impl World {
             | Notice::HomeUp { .. }
             | Notice::HomeDown { .. }
             | Notice::HomeMoved { .. }
+            | Notice::HomeDoubted { .. }
             | Notice::Slept { .. }
             | Notice::Moved { .. } => {}
         }

@@ -52,12 +52,15 @@ struct Cluster(Vec<Pams>);
 impl Cluster {
     async fn of_three() -> Self {
         // Nobody here dies but servers: a peer that is starved of its processor must not look as if.
-        let pace = ["PAMS_SERVER_PACE_GRACE=1s", "PAMS_SERVER_PACE_GONE_AFTER=10s"];
-        let first = Pams::with(&pace).await;
+        Self::with(&["PAMS_SERVER_PACE_GRACE=1s", "PAMS_SERVER_PACE_GONE_AFTER=10s"]).await
+    }
+
+    async fn with(pace: &[&str]) -> Self {
+        let first = Pams::with(pace).await;
         let mut servers = Self(vec![first]);
         for _ in 0..2 {
             let (_, pasted) = token(&servers.0[0], &["--role", "server"]).await;
-            servers.0.push(Pams::with(&[pace[0], pace[1], "--join", &pasted]).await);
+            servers.0.push(Pams::with(&[pace, &["--join", &pasted]].concat()).await);
         }
         servers.until_all_are_alive().await;
         servers
@@ -283,6 +286,27 @@ async fn a_home_that_hangs_is_left_and_lets_go_when_it_is_back() {
     sleep(QUIET).await;
     cluster.assert_nobody_gone(&[0, 1, 2]).await;
     cluster.assert_counted(&[0, 1, 2], vec![a, b, c]).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_has_nothing_to_report_is_told_by_the_others_that_its_home_is_lost() {
+    let cluster = Cluster::with(&["PAMS_SERVER_PACE_REPORT=10s", "PAMS_SERVER_PACE_GONE_AFTER=60s"]).await;
+    let a = cluster.enter(2, "a", |_| ()).await;
+    until("it knows of the others", async || a.view().await.home.servers == 3).await;
+    let (hangs, before) = (cluster.0[2].id().await, attaches(&[&a]).await);
+    // The next report is ten seconds away once this is known, and its silence two more.
+    publish(&a, Status::Away, "and quiet").await;
+    cluster.0[0].until("it is away", a.peer, |peer| peer["presence"]["status"] == "away").await;
+    let _stopped = cluster.0[2].stopped();
+    cluster.until_moved(&hangs, &[0, 1], &[&a], &before).await;
+    until("one of them told it", async || {
+        let asks = [("result", "asks")];
+        let [one, other] = [&cluster.0[0], &cluster.0[1]];
+        one.metric("pams_server_home_lost_total", &asks).await
+            + other.metric("pams_server_home_lost_total", &asks).await
+            == 1.0
+    })
+    .await;
 }
 
 #[tokio::test]

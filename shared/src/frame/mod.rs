@@ -74,6 +74,8 @@ pub mod capability {
     pub const SIBLINGS: u64 = 1 << 4;
     /// A server reads Gossip in the short form.
     pub const SHORT_GOSSIP: u64 = 1 << 5;
+    /// An agent takes HomeLost from any server of its cluster.
+    pub const HOME_LOST: u64 = 1 << 6;
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +110,9 @@ pub enum Frame {
     Held(Held),
     Probe(Probe),
     ProbeAck(ProbeAck),
+    HomeLost(HomeLost),
+    /// Whether the agent asks that home now.
+    HomeLostAck(bool),
     Join(Join),
     Issued(Issued),
     Refused(Refused),
@@ -292,6 +297,8 @@ pub struct View {
 pub struct ReportAck {
     pub batch: u64,
     pub pace_ms: u64,
+    /// Reports that have come on this connection so far; 0: not told.
+    pub came: u64,
 }
 
 /// All whom the home wants an agent to watch.

@@ -228,6 +228,15 @@ pub struct Move {
     pub detail: String,
 }
 
+/// That home does not answer the servers any more, in this start of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HomeLost {
+    pub server: ServerId,
+    pub generation: u64,
+    /// For how long it has been found so.
+    pub for_ms: u64,
+}
+
 /// Asks a server how a peer is right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {

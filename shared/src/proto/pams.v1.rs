@@ -351,6 +351,10 @@ pub struct ReportAck {
     pub batch: u64,
     #[prost(uint64, tag = "2")]
     pub pace_ms: u64,
+    /// Reports that have come on this connection so far, whether they are acknowledged or not; 0: not told. It tells an agent that it is
+    /// heard, where a batch that waits is not acknowledged yet.
+    #[prost(uint64, tag = "3")]
+    pub came: u64,
 }
 /// A ledger: opened = good + aborted + failed + unknown + in flight, the last left to the reader.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -904,6 +908,26 @@ pub struct Checked {
     #[prost(message, optional, tag = "2")]
     pub finding: ::core::option::Option<Finding>,
 }
+/// A server tells an agent whose home is another one that this home does not answer the servers any more. On a stream of its own
+/// after Hello, and only to an agent whose profile has capability bit 6; answered by HomeLostAck. It is a reason to ask that home, and
+/// no more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HomeLost {
+    /// 16 bytes: the home, and its start that is meant.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub server: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub generation: u64,
+    /// For how long it has been found so.
+    #[prost(uint64, tag = "3")]
+    pub for_ms: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HomeLostAck {
+    /// The agent asks that home now. Else another one is its home, or it was told a moment ago.
+    #[prost(bool, tag = "1")]
+    pub asks: bool,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Subscribe {
     /// Whose presence: to a peer its own, to a home anybody's, known there or not.
@@ -975,7 +999,7 @@ pub struct NotifyAck {
 pub struct Frame {
     #[prost(
         oneof = "frame::Body",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46, 47"
     )]
     pub body: ::core::option::Option<frame::Body>,
 }
@@ -1046,5 +1070,10 @@ pub mod frame {
         Probe(super::Probe),
         #[prost(message, tag = "45")]
         ProbeAck(super::ProbeAck),
+        /// A server to an agent whose home is another one.
+        #[prost(message, tag = "46")]
+        HomeLost(super::HomeLost),
+        #[prost(message, tag = "47")]
+        HomeLostAck(super::HomeLostAck),
     }
 }

@@ -65,7 +65,7 @@ fn any_first() -> impl Strategy<Value = Frame> {
             |(peer, number, hold_ns, correlator)| Frame::NotifyAck(NotifyAck { peer, number, hold_ns, correlator })
         ),
         any_report().prop_map(Frame::Report),
-        any::<[u64; 2]>().prop_map(|[batch, pace_ms]| Frame::ReportAck(ReportAck { batch, pace_ms })),
+        any::<[u64; 3]>().prop_map(|[batch, pace_ms, came]| Frame::ReportAck(ReportAck { batch, pace_ms, came })),
         der().prop_map(Frame::Renew),
         vec(any_rostered(), 0..8).prop_map(|peers| Frame::Roster(Roster { peers })),
         any_join().prop_map(Frame::Join),

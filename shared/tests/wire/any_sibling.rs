@@ -2,8 +2,8 @@
 
 use pams_shared::{
     frame::{
-        ADDRESSES_MAX, Account, Check, Checked, Deltas, FINDINGS_MAX, Finding, Follow, Frame, HOPS_MAX, Held, Lot,
-        Member, Move, Packed, Probe, ProbeAck, SWIM_BYTES_MAX, Server, Shared,
+        ADDRESSES_MAX, Account, Check, Checked, Deltas, FINDINGS_MAX, Finding, Follow, Frame, HOPS_MAX, Held, HomeLost,
+        Lot, Member, Move, Packed, Probe, ProbeAck, SWIM_BYTES_MAX, Server, Shared,
     },
     id::ServerId,
     record::{Kind, Ledger, Stage},
@@ -28,6 +28,12 @@ pub(crate) fn any_of_siblings() -> impl Strategy<Value = Frame> {
             within_ms
         })),
         (any_short(), any_finding()).prop_map(|(correlator, finding)| Frame::Checked(Checked { correlator, finding })),
+        (any_server(), any::<[u64; 2]>()).prop_map(|(server, [generation, for_ms])| Frame::HomeLost(HomeLost {
+            server,
+            generation,
+            for_ms
+        })),
+        any::<bool>().prop_map(Frame::HomeLostAck),
         vec(any::<u8>(), 1..=SWIM_BYTES_MAX).prop_map(Frame::Gossip),
         (any_server(), any::<[u64; 2]>()).prop_map(|(owner, [generation, from])| Frame::Follow(Follow {
             owner,

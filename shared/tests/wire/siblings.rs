@@ -154,6 +154,7 @@ fn what_no_server_sends_is_refused_with_its_field() {
         (Body::Hello(Hello { member: Some(Member::default()), ..Hello::default() }), "member.generation", "missing"),
         (Body::Servers(Servers { servers: vec![Server::default()] }), "server.member", "missing"),
         (Body::Move(Move { server: vec![1].into(), ..Move::default() }), "move.server", "not 16 bytes"),
+        (Body::HomeLost(HomeLost::default()), "home_lost.server", "not 16 bytes"),
         (Body::Move(Move { detail: "x".repeat(DETAIL_BYTES_MAX + 1), ..Move::default() }), "move.detail", "too long"),
         (Body::Check(Check { peer: id(), ..Check::default() }), "check.correlator", "not 16 bytes"),
         (Body::Check(Check { correlator: id(), ..Check::default() }), "check.peer", "not 16 bytes"),

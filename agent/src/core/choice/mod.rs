@@ -5,9 +5,10 @@
 //! [`Choice::deadline`]). Nearness is the RTT of a QUIC connection, or of a handshake alone where there was none; a server
 //! is left for a nearer one, or because it is full, seldom and only by a clear margin.
 //!
-//! `book` is what is known of the servers, `silence` when a home counts as silent.
+//! `book` is what is known of the servers, `silence` when a home counts as silent, `doubt` what comes of others' word that it is lost.
 
 mod book;
+mod doubt;
 mod silence;
 
 use std::{
@@ -24,6 +25,7 @@ use serde::Serialize;
 
 use book::Book;
 pub use book::{Known, Servers};
+pub use doubt::Doubt;
 pub use silence::Silence;
 
 /// Calls without a pause: whoever finds nobody home does not knock at all doors again and again.

@@ -24,7 +24,7 @@ fn the_next_home_is_attached_to_anew_and_given_what_was_not_acknowledged() {
     let of_reports: Vec<_> = run.records.iter().filter(|r| r.kind == Kind::Report).collect();
     assert!(of_reports.iter().all(|r| r.target == S.0), "both were for the first home");
     run.step(2_100.1, Input::Home(HomeInput::Written { batch: 2 }));
-    let out = run.step(2_200.0, Input::Home(HomeInput::Acked(ReportAck { batch: 2, pace_ms: 1_500 })));
+    let out = run.step(2_200.0, Input::Home(HomeInput::Acked(ReportAck { batch: 2, pace_ms: 1_500, came: 0 })));
     assert!(out.starts_with("pams.report good"), "{out}");
     assert_eq!(run.records.last().map(|r| r.target), Some(OTHER.0));
     let home = run.agent.view(at(2_200.0)).home;
@@ -36,7 +36,7 @@ fn an_acknowledgement_of_less_than_was_sent_ends_nothing_else() {
     let mut run = Run::new(AgentConfig::default());
     run.home_up(0.0, 0);
     run.step(1_500.0, Input::Tick);
-    let ack = |batch| Input::Home(HomeInput::Acked(ReportAck { batch, pace_ms: 1_500 }));
+    let ack = |batch| Input::Home(HomeInput::Acked(ReportAck { batch, pace_ms: 1_500, came: 0 }));
     assert_eq!(run.step(1_510.0, ack(0)), "", "a sign of life alone");
     assert_eq!(run.step(1_520.0, ack(1)), "pams.report good");
     assert_eq!(run.step(1_530.0, ack(2)), "pams.report good");

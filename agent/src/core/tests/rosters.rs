@@ -77,7 +77,7 @@ fn one_that_is_taken_away_leaves_nothing_behind_and_its_ping_ends() {
     run.step(t + 1.0, run.pong(1));
     let (t, _) = run.until("ping #2", 20_000.0);
     let batch = run.reports.len() as u64;
-    run.step(t, Input::Home(HomeInput::Acked(ReportAck { batch, pace_ms: 1_500 })));
+    run.step(t, Input::Home(HomeInput::Acked(ReportAck { batch, pace_ms: 1_500, came: 0 })));
     let out = run.step(t + 1.0, given(&[]));
     assert!(out.starts_with("roster_came > report"), "{out}");
     let views = &run.reports.last().unwrap().views;

@@ -8,7 +8,8 @@ use tokio::time::timeout;
 
 use super::{
     LinkEvent, Links,
-    hello::{answer, dial, silent},
+    hello::{Caller, answer, dial, silent},
+    word,
 };
 
 /// From the first packet until Hello is answered.
@@ -50,10 +51,17 @@ impl Links {
         }
         let (me, events) = (self.me.clone(), self.events.clone());
         self.spawn(async move {
-            let answered = timeout(HANDSHAKE_PATIENCE, answer(&me, incoming)).await;
+            let answered = timeout(HANDSHAKE_PATIENCE, async {
+                match answer(&me, incoming).await? {
+                    Caller::Peer(ready) => Ok(Some(ready)),
+                    Caller::Server(server, connection) => word::hear(server, &connection, &events).await.map(|()| None),
+                }
+            });
+            let answered = answered.await;
             drop(place);
             let event = match answered {
-                Ok(Ok(ready)) => LinkEvent::Ready(Box::new(ready)),
+                Ok(Ok(Some(ready))) => LinkEvent::Ready(ready),
+                Ok(Ok(None)) => return,
                 Ok(Err(Some(error))) => LinkEvent::Rejected { from: None, label: error },
                 Ok(Err(None)) => return,
                 Err(_) => LinkEvent::Silent,

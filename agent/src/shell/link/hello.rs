@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use pams_shared::{
     clock::Clock,
     frame::{self, Frame, Hello, HelloAck, Rejected, Rejection, Role, close},
-    id::PeerId,
+    id::{PeerId, ServerId},
     identity::{self, Subject},
     lookup::Resolver,
     quic,
@@ -80,6 +80,14 @@ impl Me {
     }
 }
 
+/// Who called.
+#[derive(Debug)]
+pub enum Caller {
+    Peer(Box<Ready>),
+    /// It has a word to say; see [`word`](super::word).
+    Server(ServerId, Connection),
+}
+
 /// Calls a peer at its addresses, until one answers Hello.
 pub async fn dial(
     me: &Me,
@@ -128,7 +136,7 @@ async fn dial_one(
 }
 
 /// The other side of [`dial_one`]. `Err(Some(label))`: turned away and to be counted.
-pub async fn answer(me: &Me, incoming: quinn::Incoming) -> Result<Ready, Option<&'static str>> {
+pub async fn answer(me: &Me, incoming: quinn::Incoming) -> Result<Caller, Option<&'static str>> {
     let connection = incoming.await.map_err(|_| None)?;
     let (mut send, mut receive) = connection.accept_bi().await.map_err(|_| None)?;
     let (hello, verdict) = match quic::read_frame(&mut receive).await {
@@ -152,10 +160,12 @@ pub async fn answer(me: &Me, incoming: quinn::Incoming) -> Result<Ready, Option<
     let written = quic::write_frame(&mut send, &Frame::HelloAck(ack)).await;
     let _ = send.finish();
     match (hello, verdict) {
-        (Some(hello), Ok(peer)) if written.is_ok() => {
+        (Some(_), Ok(Who::Server(server))) if written.is_ok() => Ok(Caller::Server(server, connection)),
+        (Some(hello), Ok(Who::Peer(peer))) if written.is_ok() => {
             let (epoch, standing) = (hello.epoch, me.standing(peer, hello.epoch, false));
             let capabilities = hello.capabilities;
-            Ok(Ready { peer, connection, epoch, capabilities, standing, clock_offset_ms: offset(hello.wall_ms) })
+            let clock_offset_ms = offset(hello.wall_ms);
+            Ok(Caller::Peer(Box::new(Ready { peer, connection, epoch, capabilities, standing, clock_offset_ms })))
         }
         (_, verdict) => {
             let _ = timeout(REJECTION_PATIENCE, send.stopped()).await;
@@ -165,14 +175,22 @@ pub async fn answer(me: &Me, incoming: quinn::Incoming) -> Result<Ready, Option<
     }
 }
 
-/// Who calls, and whether they may: any agent of the cluster but ourselves.
-fn judge(me: &Me, connection: &Connection) -> Result<PeerId, Rejected> {
+enum Who {
+    Peer(PeerId),
+    Server(ServerId),
+}
+
+/// Who calls, and whether they may: any agent of the cluster but ourselves, and its servers.
+fn judge(me: &Me, connection: &Connection) -> Result<Who, Rejected> {
     let subject = connection
         .peer_identity()
         .ok_or_else(|| reject(Rejection::Role, "a certificate is needed: join first"))
         .and_then(|id| Subject::of_peer(&*id).map_err(|e| reject(Rejection::Role, &e.to_string())))?;
-    if subject.role != Role::Agent || subject.domain != me.domain {
+    if subject.domain != me.domain {
         return Err(reject(Rejection::Role, "only agents of the same trust domain exchange pings"));
+    }
+    if subject.role == Role::Server {
+        return Ok(Who::Server(ServerId(subject.id)));
     }
     let peer = PeerId(subject.id);
     if peer == me.peer {
@@ -181,7 +199,7 @@ fn judge(me: &Me, connection: &Connection) -> Result<PeerId, Rejected> {
             "this is you: the address leads back to the caller, or two agents share an id",
         ));
     }
-    Ok(peer)
+    Ok(Who::Peer(peer))
 }
 
 fn reject(code: Rejection, detail: &str) -> Rejected {

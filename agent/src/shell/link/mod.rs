@@ -2,7 +2,7 @@
 //! with the same peer is kept is decided in [`hello`]; what is sent over them is the core's to say.
 //!
 //! [`table`] is who there is a connection with, [`call`] how one comes about, [`send`] what is said over it, and [`read`]
-//! what comes from it.
+//! what comes from it. [`word`] is what a server has to say that calls an agent.
 
 mod call;
 mod hello;
@@ -10,12 +10,13 @@ mod push;
 mod read;
 mod send;
 mod table;
+mod word;
 
 use std::{net::SocketAddr, time::Duration};
 
 use pams_shared::{
-    frame::{Entry, News, Notify, NotifyAck, Ping, Pong, SubscribeAck},
-    id::{Correlator, PeerId},
+    frame::{Entry, HomeLost, News, Notify, NotifyAck, Ping, Pong, SubscribeAck},
+    id::{Correlator, PeerId, ServerId},
     moment::Moment,
     presence::Ask,
     record::Why,
@@ -63,6 +64,12 @@ pub enum LinkEvent {
     },
     /// A caller said nothing in time.
     Silent,
+    /// A server says that another one, which may be our home, is lost.
+    HomeLost {
+        by: ServerId,
+        lost: HomeLost,
+        answer: oneshot::Sender<bool>,
+    },
     Goodbye {
         peer: PeerId,
         /// Of the start that leaves.

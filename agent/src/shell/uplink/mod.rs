@@ -15,7 +15,7 @@ mod work;
 use std::{sync::Arc, time::Duration};
 
 use pams_shared::{
-    frame::{Check, Entry, Frame, News, Notify, NotifyAck, Profile, Report, ReportAck, Roster, Terms},
+    frame::{Check, Entry, Frame, HomeLost, News, Notify, NotifyAck, Profile, Report, ReportAck, Roster, Terms},
     id::{Minter, PeerId, ServerId},
     identity,
     lookup::Resolver,
@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::dial::Dialler;
 use super::{credentials::Credentials, link::Me};
 use crate::core::{
-    CONTACTS_MAX, Trying,
+    CONTACTS_MAX, Doubter, Trying,
     choice::{Because, Call, Choice, Servers},
 };
 
@@ -87,6 +87,11 @@ pub enum UplinkEvent {
     Rejected {
         label: &'static str,
     },
+    /// Somebody says that the home is lost. `asks`: it is asked.
+    Doubted {
+        by: Doubter,
+        asks: bool,
+    },
     Renewed,
 }
 
@@ -115,6 +120,12 @@ pub enum UplinkRequest {
     Subscribe(Ask),
     Unsubscribe {
         peer: PeerId,
+    },
+    /// Another server says that this one is lost. Answered by whether it is our home, and asked.
+    HomeLost {
+        by: ServerId,
+        lost: HomeLost,
+        answer: oneshot::Sender<bool>,
     },
     /// Say goodbye when all is written, and end.
     Goodbye,

@@ -7,8 +7,7 @@ use std::{
 
 use pams_shared::{
     clock::Clock,
-    frame::{Frame, FrameError, Move, Server},
-    moment::Moment,
+    frame::{Frame, FrameError, Move, ReportAck, Server},
     quic::{self, StreamError},
     record::Reason,
 };
@@ -34,27 +33,31 @@ pub(super) enum Order {
 pub(super) struct Ears {
     events: mpsc::Sender<UplinkEvent>,
     orders: mpsc::Sender<Order>,
-    /// When the last frame came, ns.
+    /// Reports that were written.
+    written: AtomicU64,
+    /// Of them, how many the home has heard, by its word.
     heard: AtomicU64,
 }
 
 impl Ears {
     pub fn new(events: mpsc::Sender<UplinkEvent>, orders: mpsc::Sender<Order>) -> Self {
-        Self { events, orders, heard: AtomicU64::new(0) }
+        Self { events, orders, written: AtomicU64::new(0), heard: AtomicU64::new(0) }
     }
 
-    /// When the last frame came, whatever it was. Its wall clock is not kept.
-    pub fn heard(&self) -> Moment {
-        Moment::new(self.heard.load(Relaxed), 0)
+    /// So many reports have been written by now.
+    pub fn wrote(&self, written: u64) {
+        self.written.store(written, Relaxed);
     }
 
-    /// Reads a frame, of which there may be one that is not known here.
-    async fn frame(&self, receive: &mut RecvStream) -> Result<Option<Frame>, StreamError> {
-        let frame = quic::read_frame(receive).await;
-        if matches!(frame, Ok(Some(_)) | Err(StreamError::Frame(_))) {
-            self.heard.store(Clock.now().ns(), Relaxed);
-        }
-        frame
+    /// How many of the reports the home has heard.
+    pub fn heard(&self) -> u64 {
+        self.heard.load(Relaxed)
+    }
+
+    /// An acknowledgement says how many came; that of an older home may mean all that were written.
+    fn acknowledged(&self, ack: &ReportAck) {
+        let came = if ack.came == 0 { self.written.load(Relaxed) } else { ack.came };
+        self.heard.fetch_max(came, Relaxed);
     }
 
     /// Never ends if the loop is gone, whose end ends the uplink.
@@ -68,8 +71,11 @@ impl Ears {
 /// Reads what the home sends until the connection ends.
 pub(super) async fn acknowledgements(mut receive: RecvStream, ears: &Ears) -> End {
     loop {
-        let event = match ears.frame(&mut receive).await {
-            Ok(Some(Frame::ReportAck(ack))) => UplinkEvent::Acked(ack),
+        let event = match quic::read_frame(&mut receive).await {
+            Ok(Some(Frame::ReportAck(ack))) => {
+                ears.acknowledged(&ack);
+                UplinkEvent::Acked(ack)
+            }
             Ok(Some(_)) => UplinkEvent::Rejected { label: "misplaced" },
             Err(StreamError::Frame(error @ FrameError::UnknownKind { .. })) => {
                 UplinkEvent::Rejected { label: error.label() }
@@ -102,7 +108,7 @@ pub(super) async fn pushes(connection: &Connection, ears: &Ears) -> End {
 /// Reads one stream; `None`: it has ended and nothing is wrong.
 async fn hear(mut receive: RecvStream, answers: mpsc::Sender<Frame>, ears: &Ears) -> Option<End> {
     loop {
-        let event = match ears.frame(&mut receive).await {
+        let event = match quic::read_frame(&mut receive).await {
             Ok(Some(Frame::Roster(roster))) => UplinkEvent::Roster(roster),
             Ok(Some(Frame::Notify(notify))) => {
                 let (answer, ack) = oneshot::channel();

@@ -18,7 +18,10 @@ use tokio::{
 };
 
 use super::{REQUEST_PATIENCE, Uplink, UplinkEvent, UplinkRequest};
-use crate::shell::{credentials::Credentials, link::subscribe};
+use crate::{
+    core::Doubter,
+    shell::{credentials::Credentials, link::subscribe},
+};
 
 /// How long the questions under way may take to end once their connection has.
 const END_PATIENCE: Duration = Duration::from_millis(100);
@@ -124,6 +127,10 @@ impl Uplink {
             UplinkRequest::Homes(homes) => {
                 self.choice.names(homes);
             }
+            UplinkRequest::HomeLost { by, answer, .. } => {
+                let _ = answer.send(false);
+                let _ = self.events.send(UplinkEvent::Doubted { by: Doubter::Server(by), asks: false }).await;
+            }
             // Subscriptions begin anew with the next connection.
             UplinkRequest::Subscribe(_)
             | UplinkRequest::Unsubscribe { .. }
@@ -135,7 +142,7 @@ impl Uplink {
     }
 }
 
-async fn fetch(connection: &Connection, peer: PeerId) -> Result<Option<Entry>, Why> {
+pub(super) async fn fetch(connection: &Connection, peer: PeerId) -> Result<Option<Entry>, Why> {
     match timeout(REQUEST_PATIENCE, quic::request(connection, &Frame::Fetch(peer))).await {
         Ok(Ok(Frame::FetchAck(entry))) => Ok(entry.map(|e| *e)),
         Ok(Ok(_)) => Err(Why::new(Reason::Refused, "the home gave something else than an entry")),

@@ -26,6 +26,14 @@ use crate::{
 const SUPERSEDED: &str = "another agent with this peer's id took our place at the home: if its data directory was copied, \
                           stop one of the two, remove its copy and join it again";
 
+/// A home that took us.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Greeted {
+    pub capabilities: u64,
+    /// Its starts.
+    pub generation: u64,
+}
+
 impl Uplink {
     /// `connection`: the call was answered already.
     pub(super) async fn session(&mut self, call: &Call, connection: Option<Connection>, pause: &mut Duration) -> End {
@@ -37,9 +45,9 @@ impl Uplink {
             },
         };
         match self.greet(call, &connection).await {
-            Ok((streams, capabilities)) => {
+            Ok((streams, home)) => {
                 self.met = true;
-                let end = self.session_on(&connection, streams, capabilities).await;
+                let end = self.session_on(&connection, streams, home).await;
                 // Two that take each other's place again and again do so less and less often.
                 if is_superseded(&connection) {
                     return End::Superseded(Why::new(Reason::Refused, SUPERSEDED));
@@ -58,11 +66,11 @@ impl Uplink {
     pub(super) async fn session_on(
         &mut self,
         connection: &Connection,
-        (send, receive): (SendStream, RecvStream),
-        capabilities: u64,
+        streams: (SendStream, RecvStream),
+        home: Greeted,
     ) -> End {
-        let mut asked = Asked::of(capabilities);
-        let end = self.work(connection, send, receive, &mut asked).await;
+        let mut asked = Asked::of(home.capabilities);
+        let end = self.work(connection, streams, home.generation, &mut asked).await;
         match end.why() {
             None => connection.close(close::GOODBYE.into(), GOODBYE),
             Some(why) => {
@@ -76,8 +84,12 @@ impl Uplink {
         end
     }
 
-    /// Hello and its answer: the stream that it came on, which the reports will use, and what the home can do.
-    async fn greet(&mut self, call: &Call, connection: &Connection) -> Result<((SendStream, RecvStream), u64), End> {
+    /// Hello and its answer: the stream that it came on, which the reports will use, and what the home says of itself.
+    async fn greet(
+        &mut self,
+        call: &Call,
+        connection: &Connection,
+    ) -> Result<((SendStream, RecvStream), Greeted), End> {
         let Some(server) = server_of(connection) else {
             return Err(lost(Reason::Certificate, "what answers there is not a pams-server of this trust domain"));
         };
@@ -116,7 +128,7 @@ impl Uplink {
         let (observed, because) = (ack.observed.map(|a| a.to_string()), call.because);
         self.tell(UplinkEvent::Up { terms, observed, clock_offset_ms: offset(ack.wall_ms), because }).await?;
         self.tell_servers().await?;
-        Ok(((send, receive), ack.capabilities))
+        Ok(((send, receive), Greeted { capabilities: ack.capabilities, generation: ack.epoch }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is done while a home is there: reports go up, questions are asked, what it orders is done, and others are measured. It
 //! ends when the home does, when it falls silent, or when another one has answered our call.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use pams_shared::{
     clock::Clock,
@@ -9,6 +9,7 @@ use pams_shared::{
     id::ServerId,
     quic,
     record::{Reason, Why},
+    socket::refusals::Unreachable,
 };
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::{
@@ -21,9 +22,12 @@ use super::{
     End, REQUEST_PATIENCE, Uplink, UplinkEvent, UplinkRequest,
     dial::server_of,
     push::{Ears, ORDERS_MAX, Order, acknowledgements, pushes},
-    requests::Asked,
+    requests::{Asked, fetch},
 };
-use crate::core::choice::{Advice, Because, Call, Heard, Place, Silence};
+use crate::core::{
+    Doubter,
+    choice::{Advice, Because, Call, Doubt, Heard, Place, Silence},
+};
 
 /// How often the certificate's age is looked at.
 const RENEWAL_LOOK: Duration = Duration::from_secs(60);
@@ -32,26 +36,36 @@ const REPORTS_MAX: usize = 4;
 /// Nothing is to be done before something happens.
 const NOTHING: Duration = Duration::from_secs(86_400);
 
-/// Calls to other servers that are under way.
+/// Calls to other servers, and the question to the home, that are under way.
 #[derive(Default)]
 struct Calls {
     tasks: JoinSet<Called>,
     /// One of them is to become the home.
     moving: bool,
+    /// Of the home, by the word of others.
+    doubt: Doubt,
 }
 
-/// What came of a call to another server.
+/// What came of them.
 enum Called {
-    Measured { server: ServerId, rtt: Option<Duration> },
+    Measured {
+        server: ServerId,
+        rtt: Option<Duration>,
+    },
     Answered(Call, Result<Connection, Why>),
+    /// The home has answered a question that was asked in doubt.
+    There,
+    /// Nothing listens where the home is, its host says.
+    Refused,
 }
 
 impl Uplink {
+    /// `generation`: the home's starts.
     pub(super) async fn work(
         &mut self,
         connection: &Connection,
-        send: SendStream,
-        receive: RecvStream,
+        (send, receive): (SendStream, RecvStream),
+        generation: u64,
         asked: &mut Asked,
     ) -> End {
         let (orders, mut ordered) = mpsc::channel(ORDERS_MAX);
@@ -61,12 +75,14 @@ impl Uplink {
         let (reports, queue) = mpsc::channel(REPORTS_MAX);
         let mut writes = std::pin::pin!(write(send, queue, self.events.clone()));
         let (mut silence, mut calls) = (Silence::default(), Calls::default());
+        self.listen(connection, &mut calls);
         let mut renewal = interval(RENEWAL_LOOK);
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             silence.heard(ears.heard());
             let others = self.choice.others() > 0;
-            let due = silence.deadline(others).into_iter().chain(self.choice.deadline()).min();
+            let due =
+                [silence.deadline(others), calls.doubt.deadline(), self.choice.deadline()].into_iter().flatten().min();
             let wake = Clock.instant(due.unwrap_or(Clock.now() + NOTHING));
             tokio::select! {
                 biased;
@@ -82,13 +98,21 @@ impl Uplink {
                 request = self.requests.recv(), if reports.capacity() > 0 => match request {
                     None => return End::Done,
                     Some(UplinkRequest::Report(report)) => {
-                        silence.wrote(Clock.now(), report.records.len());
+                        ears.wrote(silence.wrote(Clock.now(), report.records.len()));
                         let _ = reports.try_send(report); // there is room
                     }
                     Some(UplinkRequest::Goodbye) => {
                         drop(reports);
                         let _ = timeout(REQUEST_PATIENCE, writes).await;
                         return End::Done;
+                    }
+                    Some(UplinkRequest::HomeLost { by, lost, answer }) => {
+                        let ours = server_of(connection) == Some(lost.server) && generation == lost.generation;
+                        let asks = ours && self.doubt(connection, &mut calls);
+                        let _ = answer.send(asks);
+                        if let Err(end) = self.tell(UplinkEvent::Doubted { by: Doubter::Server(by), asks }).await {
+                            return end;
+                        }
                     }
                     Some(request) => if let Err(end) = self.ask(request, connection, asked) { return end },
                 },
@@ -99,6 +123,10 @@ impl Uplink {
                     silence.heard(ears.heard());
                     if silence.is_over(Clock.now(), others) {
                         return End::Silent(Why::new(Reason::NoAnswer, "the home does not answer reports any more"));
+                    }
+                    if calls.doubt.is_over(Clock.now()) {
+                        let text = "the home is said to be lost, and did not answer when asked";
+                        return End::Silent(Why::new(Reason::NoAnswer, text));
                     }
                     self.advised(&mut calls);
                 }
@@ -120,9 +148,37 @@ impl Uplink {
                     return Err(End::Again(Why::new(Reason::Cancelled, text)));
                 }
             }
-            UplinkRequest::Greet { .. } | UplinkRequest::Report(_) | UplinkRequest::Goodbye => {}
+            UplinkRequest::Greet { .. }
+            | UplinkRequest::Report(_)
+            | UplinkRequest::HomeLost { .. }
+            | UplinkRequest::Goodbye => {}
         }
         Ok(())
+    }
+
+    /// Waits until the home's host says that nothing listens there.
+    fn listen(&self, connection: &Connection, calls: &mut Calls) {
+        let (socket, at) = (self.dialler.socket.clone(), connection.remote_address());
+        calls.tasks.spawn(async move {
+            while socket.unreachable(at).await != Unreachable::Refused {}
+            Called::Refused
+        });
+    }
+
+    /// Somebody says that the home is lost: asks it, if there is another one to go to. Whether it is asked now.
+    fn doubt(&self, connection: &Connection, calls: &mut Calls) -> bool {
+        let asks = self.choice.others() > 0 && calls.doubt.raise(Clock.now(), connection.rtt());
+        if asks {
+            let (connection, me) = (connection.clone(), self.me.peer);
+            calls.tasks.spawn(async move {
+                // Homes of all versions answer this. If the connection ends that is for others to see.
+                match fetch(&connection, me).await {
+                    Ok(_) => Called::There,
+                    Err(_) => pending().await,
+                }
+            });
+        }
+        asks
     }
 
     async fn obey(&mut self, order: Order, calls: &mut Calls) -> Result<(), End> {
@@ -176,6 +232,15 @@ impl Uplink {
             Called::Measured { server, rtt } => {
                 self.choice.handle(Clock.now(), Heard::Measured { server, rtt, home: home.rtt() });
                 return self.tell_servers().await;
+            }
+            Called::There => {
+                calls.doubt.answered();
+                return Ok(());
+            }
+            Called::Refused => {
+                let asks = self.doubt(home, calls);
+                self.listen(home, calls);
+                return self.tell(UplinkEvent::Doubted { by: Doubter::Network, asks }).await;
             }
             Called::Answered(call, answered) => (call, answered),
         };

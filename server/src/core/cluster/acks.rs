@@ -8,7 +8,8 @@ use std::{
 
 use pams_shared::{id::PeerId, moment::Moment};
 
-/// An agent that waits for so long is told that it was heard, lest it takes its home for dead.
+/// An agent whose report waits for so long is told that it was heard, lest it takes its home for dead. Once for each report: whoever
+/// is not heard any more must not go on being told so.
 const NUDGE: Duration = Duration::from_millis(700);
 
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +17,8 @@ struct Waiting {
     seq: u64,
     batch: u64,
     since: Moment,
-    nudge: Moment,
+    /// `None`: nothing has come since it was told.
+    nudge: Option<Moment>,
 }
 
 /// A wait that is over.
@@ -39,21 +41,19 @@ impl Acks {
         self.of.len()
     }
 
-    /// The batch waits for what stands under `seq`. An earlier wait of the peer ends with this one.
+    /// A report came, and the batch waits for what stands under `seq`. An earlier wait of the peer ends with this one.
     pub fn wait(&mut self, now: Moment, peer: PeerId, batch: u64, seq: u64) {
         let before = self.take(peer);
         let since = before.map_or(now, |w| w.since);
-        let nudge = before.map_or(now + NUDGE, |w| w.nudge);
+        let nudge = before.and_then(|w| w.nudge).unwrap_or(now + NUDGE);
         let batch = before.map_or(batch, |w| w.batch.max(batch));
-        self.of.insert(peer, Waiting { seq, batch, since, nudge });
-        self.by_seq.insert((seq, peer));
-        self.nudges.insert((nudge, peer));
+        self.put(peer, Waiting { seq, batch, since, nudge: Some(nudge) });
     }
 
     /// The peer's entry has another number now.
-    pub fn moved(&mut self, now: Moment, peer: PeerId, seq: u64) {
-        if let Some(waiting) = self.of.get(&peer).copied() {
-            self.wait(now, peer, waiting.batch, seq);
+    pub fn moved(&mut self, peer: PeerId, seq: u64) {
+        if let Some(waiting) = self.take(peer) {
+            self.put(peer, Waiting { seq, ..waiting });
         }
     }
 
@@ -77,9 +77,7 @@ impl Acks {
     pub fn nudge(&mut self, now: Moment) -> Option<PeerId> {
         let (at, peer) = self.nudges.first().copied().filter(|(at, _)| *at <= now)?;
         self.nudges.remove(&(at, peer));
-        let waiting = self.of.get_mut(&peer)?;
-        waiting.nudge = now + NUDGE;
-        self.nudges.insert((waiting.nudge, peer));
+        self.of.get_mut(&peer)?.nudge = None;
         Some(peer)
     }
 
@@ -87,10 +85,18 @@ impl Acks {
         self.nudges.first().map(|(at, _)| *at)
     }
 
+    fn put(&mut self, peer: PeerId, waiting: Waiting) {
+        self.by_seq.insert((waiting.seq, peer));
+        self.nudges.extend(waiting.nudge.map(|nudge| (nudge, peer)));
+        self.of.insert(peer, waiting);
+    }
+
     fn take(&mut self, peer: PeerId) -> Option<Waiting> {
         let waiting = self.of.remove(&peer)?;
         self.by_seq.remove(&(waiting.seq, peer));
-        self.nudges.remove(&(waiting.nudge, peer));
+        if let Some(nudge) = waiting.nudge {
+            self.nudges.remove(&(nudge, peer));
+        }
         Some(waiting)
     }
 }
@@ -112,7 +118,7 @@ mod tests {
         let mut acks = Acks::default();
         acks.wait(at(0), id(1), 7, 10);
         acks.wait(at(1), id(2), 3, 11);
-        acks.moved(at(2), id(1), 12);
+        acks.moved(id(1), 12);
         assert_eq!(acks.release(at(3), 10), None);
         let released = |peer, batch, ms| Some(Released { peer, batch, waited: Duration::from_millis(ms) });
         assert_eq!(acks.release(at(3), 11), released(id(2), 3, 2));
@@ -123,11 +129,15 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_long_is_told_that_it_was_heard() {
+    fn whoever_waits_long_is_told_that_it_was_heard_once_for_each_report() {
         let mut acks = Acks::default();
         acks.wait(at(0), id(1), 1, 1);
         assert_eq!(acks.nudge(at(699)), None);
         assert_eq!((acks.nudge(at(700)), acks.nudge(at(700))), (Some(id(1)), None));
-        assert_eq!(acks.deadline(), Some(at(1_400)));
+        acks.moved(id(1), 2);
+        assert_eq!(acks.deadline(), None, "nothing has come since");
+        acks.wait(at(1_000), id(1), 2, 3);
+        acks.wait(at(1_500), id(1), 3, 4);
+        assert_eq!((acks.deadline(), acks.nudge(at(1_700))), (Some(at(1_700)), Some(id(1))));
     }
 }

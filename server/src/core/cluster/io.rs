@@ -1,13 +1,16 @@
 //! What happens between this server and its siblings, and what the engine asks for because of it.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use pams_shared::{
-    frame::{Deltas, Follow, Held, Member, Probe, ProbeAck},
+    frame::{Deltas, Follow, Held, HomeLost, Member, Probe, ProbeAck},
     id::{PeerId, ServerId},
 };
 
-use super::super::{probe::ProbeId, share::FollowerId};
+use super::{
+    super::{probe::ProbeId, share::FollowerId},
+    lost::Told,
+};
 
 /// One connection with a sibling; a number that the shell uses once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +54,8 @@ pub enum SiblingInput {
     Unfollowed { stream: FollowerId },
     /// The answer to [`SiblingOutput::Probe`]; `None`: there was none in time, or the connection is lost.
     Probed { probe: ProbeId, ack: Option<ProbeAck> },
+    /// The end of [`SiblingOutput::Tell`].
+    Told { peer: PeerId, told: Told },
     /// We leave for good: the others are to know.
     Leave,
 }
@@ -74,6 +79,8 @@ pub enum SiblingOutput {
     Deltas { stream: FollowerId, deltas: Box<Deltas> },
     /// Ask on a stream of its own; end with [`SiblingInput::Probed`], in twice `within_ms` at the latest.
     Probe { link: LinkId, probe: ProbeId, what: Probe },
+    /// Call this agent, at whichever address answers, and tell it; end with [`SiblingInput::Told`].
+    Tell { peer: PeerId, addresses: Vec<SocketAddr>, what: HomeLost },
     /// All servers that are known, for the disk: where to begin after the next start.
     Members(Vec<Member>),
     /// An operator made the cluster forget this peer: its certificate is not welcome any more.

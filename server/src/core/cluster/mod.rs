@@ -12,6 +12,7 @@ mod calls;
 mod follows;
 pub mod io;
 mod links;
+pub mod lost;
 pub mod membership;
 mod news;
 mod siblings;
@@ -77,6 +78,12 @@ pub struct Counts {
     pub acked_held: u64,
     /// Batches that were acknowledged without a sibling, for there was none.
     pub acked_alone: u64,
+    /// Agents that were told that their home is lost, and asked it then.
+    pub told_asks: u64,
+    /// The same, whose home was another one by then.
+    pub told_elsewhere: u64,
+    /// Those that were to be told, and did not answer.
+    pub told_unreachable: u64,
 }
 
 #[derive(Debug)]
@@ -109,6 +116,8 @@ pub(super) struct Cluster {
     known: agents::Known,
     servers_due: Vec<Server>,
     evacuation: Option<agents::Evacuation>,
+    /// Servers that were found down, whose agents are being told.
+    lost: lost::Lost,
     counts: Counts,
     /// Something happened that may change whom to call, or follow.
     stirred: bool,
@@ -151,6 +160,7 @@ impl Cluster {
             known: agents::Known::default(),
             servers_due: Vec::new(),
             evacuation: None,
+            lost: lost::Lost::default(),
             counts: Counts::default(),
             stirred: true,
             held: false,
@@ -175,6 +185,7 @@ impl Cluster {
     pub fn here(&mut self, peer: PeerId) {
         self.touched.insert(peer);
         self.banned.remove(&peer);
+        self.lost.came();
     }
 
     pub fn took_over(&mut self) {
@@ -247,6 +258,7 @@ impl Cluster {
         let calls = self.calls.deadline(|target| self.is_wanted(target));
         let parts = [self.membership.deadline(), self.share.deadline(), calls, self.acks.deadline()];
         let leftovers = (!self.leftovers.is_empty() && !self.share.recovering()).then(Moment::default);
-        parts.into_iter().chain([self.follows.deadline(), self.agents_due(), leftovers]).flatten().min()
+        let agents = [self.agents_due(), self.lost.deadline(), leftovers];
+        parts.into_iter().chain(agents).chain([self.follows.deadline()]).flatten().min()
     }
 }

@@ -92,7 +92,7 @@ impl Pams {
             row.shared = now;
             // If another's is the newer, that has been told, or is about to be.
             if let Some(seq) = self.cluster.share.publish(now, peer, row.epoch, row.attach, row.packed()) {
-                self.cluster.acks.moved(now, peer, seq);
+                self.cluster.acks.moved(peer, seq);
             }
         }
         let waits = self.acks_wait();
@@ -134,7 +134,7 @@ impl Pams {
     fn acknowledge(&mut self, peer: PeerId, batch: u64) {
         let Some(row) = self.directory.row_mut(peer) else { return };
         row.acked = row.acked.max(batch);
-        let ack = ReportAck { batch: row.acked, pace_ms: ms(self.config.pace) };
+        let ack = ReportAck { batch: row.acked, pace_ms: ms(self.config.pace), came: row.came };
         if let Some(session) = row.session {
             self.outputs.push_back(Output::Ack { session, ack });
         }

@@ -60,6 +60,7 @@ impl Pams {
             SiblingInput::Held { stream, held } => cluster.share.held(stream, held),
             SiblingInput::Unfollowed { stream } => cluster.unfollowed(stream),
             SiblingInput::Probed { probe, ack } => self.home_answered(now, probe, ack),
+            SiblingInput::Told { peer, told } => cluster.told(peer, told),
             SiblingInput::Leave => cluster.membership.handle(now, membership::Input::Leave),
         }
     }
@@ -140,6 +141,11 @@ impl Pams {
                 match state {
                     State::Left => cluster.calls.drop(server),
                     _ => cluster.calls.want(now, cluster.me.id, server),
+                }
+                match state {
+                    State::Down => cluster.lost.down(now, server, member.generation),
+                    State::Suspect => {}
+                    State::Alive | State::Left => cluster.lost.not_down(server),
                 }
                 cluster.counts.downs += u64::from(state == State::Down);
                 self.notice(Notice::Server { server, name: member.name, state });

@@ -19,7 +19,7 @@ mod peers;
 mod push;
 #[cfg(test)]
 mod tests;
-mod weight;
+pub(super) mod weight;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -16,7 +16,7 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The weights of all that could watch one peer: half of the work is done once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Weigher(u64);
+pub(in super::super) struct Weigher(u64);
 
 impl Weigher {
     pub fn new(watched: PeerId) -> Self {

@@ -5,6 +5,7 @@
 mod bounds;
 mod changes;
 mod ears;
+mod lost;
 mod probes;
 mod random;
 mod rosters;

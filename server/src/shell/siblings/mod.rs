@@ -11,6 +11,7 @@ mod greet;
 mod probe;
 pub mod renew;
 mod serve;
+mod word;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -53,6 +54,8 @@ pub struct Neighbours {
     pub me: Member,
     /// How to call them.
     pub client: ClientConfig,
+    /// How to call agents of others.
+    pub to_agents: ClientConfig,
     /// How to answer them.
     pub server: Arc<ServerConfig>,
     pub socket: Arc<Socket>,
@@ -68,13 +71,13 @@ pub struct Neighbours {
 impl Neighbours {
     pub fn new(
         me: Member,
-        client: ClientConfig,
+        [client, to_agents]: [ClientConfig; 2],
         server: Arc<ServerConfig>,
         (socket, resolver): (Arc<Socket>, Resolver),
     ) -> Self {
         let (known, connections) = (RwLock::default(), RwLock::default());
         let (links, streams) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { me, client, server, socket, resolver, known, connections, links, streams }
+        Self { me, client, to_agents, server, socket, resolver, known, connections, links, streams }
     }
 
     /// Whether a known sibling may call from there.
@@ -222,6 +225,10 @@ impl Siblings {
             SiblingOutput::Probe { link, probe, what } => {
                 let (door, connection) = (self.door.clone(), self.link(link));
                 self.tasks.spawn(async move { probe::ask(&door, connection, probe, what).await });
+            }
+            SiblingOutput::Tell { peer, addresses, what } => {
+                let (door, endpoint) = (self.door.clone(), self.endpoint.clone());
+                self.tasks.spawn(async move { word::tell(&door, &endpoint, peer, &addresses, what).await });
             }
             SiblingOutput::Members(members) => {
                 self.door.neighbours.know(&members);

@@ -77,13 +77,13 @@ impl TryFrom<proto::Report> for Report {
 
 impl From<&ReportAck> for proto::ReportAck {
     fn from(a: &ReportAck) -> Self {
-        Self { batch: a.batch, pace_ms: a.pace_ms }
+        Self { batch: a.batch, pace_ms: a.pace_ms, came: a.came }
     }
 }
 
 impl From<proto::ReportAck> for ReportAck {
     fn from(a: proto::ReportAck) -> Self {
-        Self { batch: a.batch, pace_ms: a.pace_ms }
+        Self { batch: a.batch, pace_ms: a.pace_ms, came: a.came }
     }
 }
 

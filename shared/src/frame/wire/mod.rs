@@ -61,9 +61,11 @@ mod tag {
     pub(super) const HELD: u32 = 43;
     pub(super) const PROBE: u32 = 44;
     pub(super) const PROBE_ACK: u32 = 45;
+    pub(super) const HOME_LOST: u32 = 46;
+    pub(super) const HOME_LOST_ACK: u32 = 47;
 
     pub(super) const fn is_known(tag: u32) -> bool {
-        matches!(tag, PING..=NOTIFY_ACK | REPORT..=REFUSED | GOSSIP..=PROBE_ACK)
+        matches!(tag, PING..=NOTIFY_ACK | REPORT..=REFUSED | GOSSIP..=HOME_LOST_ACK)
     }
 }
 
@@ -153,6 +155,8 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Frame, FrameError> {
             sibling::count_probe_ack(body)?;
             Frame::ProbeAck(proto::ProbeAck::decode(body)?.try_into()?)
         }
+        tag::HOME_LOST => Frame::HomeLost(proto::HomeLost::decode(body)?.try_into()?),
+        tag::HOME_LOST_ACK => Frame::HomeLostAck(proto::HomeLostAck::decode(body)?.asks),
         tag::JOIN => Frame::Join(proto::Join::decode(body)?.try_into()?),
         tag::ISSUED => {
             join::count(body)?;
@@ -209,6 +213,8 @@ fn message(frame: &Frame) -> proto::Frame {
         Frame::Held(held) => Body::Held(held.into()),
         Frame::Probe(probe) => Body::Probe(probe.into()),
         Frame::ProbeAck(ack) => Body::ProbeAck(ack.into()),
+        Frame::HomeLost(lost) => Body::HomeLost(lost.into()),
+        Frame::HomeLostAck(asks) => Body::HomeLostAck(proto::HomeLostAck { asks: *asks }),
         Frame::Join(join) => Body::Join(join.into()),
         Frame::Issued(issued) => Body::Issued(issued.into()),
         Frame::Refused(refused) => Body::Refused(refused.into()),

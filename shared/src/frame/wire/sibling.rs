@@ -12,9 +12,9 @@ use super::{
 use crate::{
     frame::{
         ADDRESSES_MAX, Account, Check, Checked, DELTAS_MAX, DETAIL_BYTES_MAX, Deltas, FINDINGS_MAX, Finding, Follow,
-        HOPS_MAX, Held, KINDS_MAX, LOT_BYTES_MAX, Lot, Member, Move, NAME_BYTES_MAX, OVERLAYS_MAX, PID_BYTES_MAX,
-        Packed, Probe, ProbeAck, REGION_BYTES_MAX, Rejected, Role, SERVERS_MAX, SOFTWARE_BYTES_MAX, SWIM_BYTES_MAX,
-        Server, Shared, Standing,
+        HOPS_MAX, Held, HomeLost, KINDS_MAX, LOT_BYTES_MAX, Lot, Member, Move, NAME_BYTES_MAX, OVERLAYS_MAX,
+        PID_BYTES_MAX, Packed, Probe, ProbeAck, REGION_BYTES_MAX, Rejected, Role, SERVERS_MAX, SOFTWARE_BYTES_MAX,
+        SWIM_BYTES_MAX, Server, Shared, Standing,
     },
     id::{Correlator, PeerId, ServerId},
     proto,
@@ -372,6 +372,21 @@ impl TryFrom<proto::Move> for Move {
     fn try_from(m: proto::Move) -> Result<Self, FrameError> {
         let to = if m.server.is_empty() { None } else { Some(server(&m.server, "move.server")?) };
         Ok(Self { server: to, detail: text(m.detail, DETAIL_BYTES_MAX, "move.detail")? })
+    }
+}
+
+impl From<&HomeLost> for proto::HomeLost {
+    fn from(l: &HomeLost) -> Self {
+        Self { server: Bytes::copy_from_slice(l.server.as_bytes()), generation: l.generation, for_ms: l.for_ms }
+    }
+}
+
+impl TryFrom<proto::HomeLost> for HomeLost {
+    type Error = FrameError;
+
+    fn try_from(l: proto::HomeLost) -> Result<Self, FrameError> {
+        let server = server(&l.server, "home_lost.server")?;
+        Ok(Self { server, generation: l.generation, for_ms: l.for_ms })
     }
 }
 

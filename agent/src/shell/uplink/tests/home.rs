@@ -11,11 +11,11 @@ use std::{
 use pams_shared::{
     clock::Clock,
     frame::{
-        Checked, Frame, Hello, HelloAck, Member, Rejected, Rejection, Report, ReportAck, Server, Terms, capability,
-        close,
+        Checked, Frame, Hello, HelloAck, HomeLost, Member, Rejected, Rejection, Report, ReportAck, Server, Terms,
+        capability, close,
     },
     id::ServerId,
-    identity::{Authority, server_tls, system_time},
+    identity::{Authority, client_tls, server_tls, system_time},
     quic,
     socket::Socket,
 };
@@ -35,6 +35,8 @@ pub enum Seen {
     Report(Report),
     Checked(Checked),
     Goodbye,
+    /// A question, and it was answered.
+    Question,
 }
 
 pub struct Home {
@@ -43,6 +45,7 @@ pub struct Home {
     pub seen: mpsc::UnboundedReceiver<Seen>,
     manner: Arc<Manner>,
     endpoint: Endpoint,
+    client: quinn::ClientConfig,
     _tasks: JoinSet<()>,
 }
 
@@ -50,6 +53,8 @@ pub struct Home {
 struct Manner {
     /// Reads and answers nothing.
     mute: AtomicBool,
+    /// Talks on, and is as one that does not hear what is said to it.
+    deaf: AtomicBool,
     /// Turns everybody away.
     busy: AtomicBool,
     tell: mpsc::UnboundedSender<Seen>,
@@ -61,11 +66,14 @@ impl Home {
     pub fn start(authority: &Authority) -> Self {
         let tls = server_tls(authority.own(), authority.root(), system_time()).unwrap();
         let config = quic::server_config(tls.into(), quic::home_transport()).unwrap();
+        let client = client_tls(authority.own(), authority.root(), system_time()).unwrap();
+        let client = quic::client_config(client.into(), quic::peer_transport()).unwrap();
         let (socket, _) = Socket::bind(LOOPBACK.parse().unwrap(), 64).unwrap();
         let at = socket.address().unwrap();
         let endpoint = quic::endpoint(socket, authority.reset_key(), Some(config)).unwrap();
         let (tell, seen) = mpsc::unbounded_channel();
-        let manner = Manner { mute: false.into(), busy: false.into(), tell, push: Mutex::new(None) };
+        let manner =
+            Manner { mute: false.into(), deaf: false.into(), busy: false.into(), tell, push: Mutex::new(None) };
         let manner = Arc::new(manner);
         let mut tasks = JoinSet::new();
         let (accept, of_all) = (endpoint.clone(), manner.clone());
@@ -81,11 +89,15 @@ impl Home {
                 });
             }
         });
-        Self { id: authority.server_id(), at, seen, manner, endpoint, _tasks: tasks }
+        Self { id: authority.server_id(), at, seen, manner, endpoint, client, _tasks: tasks }
     }
 
     pub fn keep_silent(&self) {
         self.manner.mute.store(true, Relaxed);
+    }
+
+    pub fn talk_on(&self) {
+        self.manner.deaf.store(true, Relaxed);
     }
 
     pub fn turn_away(&self) {
@@ -100,6 +112,31 @@ impl Home {
     pub async fn push(&self, frame: &Frame) {
         let mut push = self.manner.push.lock().await;
         quic::write_frame(push.as_mut().expect("an agent"), frame).await.unwrap();
+    }
+
+    /// Calls an agent and tells it that a home of it is lost; whether the agent asks that home.
+    pub async fn tells(&self, agent: SocketAddr, name: &str, lost: HomeLost) -> bool {
+        let connection = quic::connect(&self.endpoint, self.client.clone(), agent, name).await.unwrap();
+        let hello = Hello {
+            software: "scripted".into(),
+            epoch: 1,
+            capabilities: capability::SIBLINGS,
+            wall_ms: 0,
+            attach: 0,
+            profile: None,
+            member: None,
+        };
+        let Frame::HelloAck(ack) = quic::request(&connection, &Frame::Hello(hello)).await.unwrap() else { panic!() };
+        assert_eq!(ack.verdict, Ok(()));
+        let Frame::HomeLostAck(asks) = quic::request(&connection, &Frame::HomeLost(lost)).await.unwrap() else {
+            panic!()
+        };
+        asks
+    }
+
+    /// That it is lost, as another would say.
+    pub fn lost(&self) -> HomeLost {
+        HomeLost { server: self.id, generation: 1, for_ms: 700 }
     }
 
     /// As others know it.
@@ -131,6 +168,10 @@ impl Home {
                 return report;
             }
         }
+    }
+
+    pub async fn question(&mut self) {
+        while !matches!(self.seen.recv().await.expect("it runs"), Seen::Question) {}
     }
 
     pub async fn checked(&mut self) -> Checked {
@@ -172,10 +213,30 @@ impl Manner {
                 }
             }
         });
+        let (of_questions, asked) = (self.clone(), connection.clone());
+        tasks.spawn(async move {
+            while let Ok((mut send, mut receive)) = asked.accept_bi().await {
+                let question = quic::read_frame(&mut receive).await;
+                let hears = !of_questions.mute.load(Relaxed) && !of_questions.deaf.load(Relaxed);
+                if matches!(question, Ok(Some(Frame::Fetch(_)))) && hears {
+                    let _ = quic::write_frame(&mut send, &Frame::FetchAck(None)).await;
+                    let _ = of_questions.tell.send(Seen::Question);
+                }
+            }
+        });
+        let mut came = 0;
         loop {
             match quic::read_frame(&mut receive).await.ok()?? {
+                Frame::Report(report) if self.deaf.load(Relaxed) => {
+                    let ack = ReportAck { batch: 0, pace_ms: PACE_MS, came };
+                    quic::write_frame(&mut send, &Frame::ReportAck(ack)).await.ok()?;
+                    let mut push = self.push.lock().await;
+                    quic::write_frame(push.as_mut()?, &Frame::Roster(Default::default())).await.ok()?;
+                    self.tell.send(Seen::Report(report)).ok()?;
+                }
                 Frame::Report(report) if !self.mute.load(Relaxed) => {
-                    let ack = ReportAck { batch: report.batch, pace_ms: PACE_MS };
+                    came += 1;
+                    let ack = ReportAck { batch: report.batch, pace_ms: PACE_MS, came };
                     quic::write_frame(&mut send, &Frame::ReportAck(ack)).await.ok()?;
                     self.tell.send(Seen::Report(report)).ok()?;
                 }

@@ -3,8 +3,9 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use pams_shared::{
-    frame::{Check, Frame, Move},
+    frame::{Check, Frame, HomeLost, Move, Role},
     id::{Correlator, PeerId},
+    identity::dns_name,
     lookup::{
         Resolver,
         zone::{Manner, Nameserver, Zone},
@@ -126,6 +127,38 @@ async fn homes_are_found_by_a_service_and_one_that_is_lost_leads_to_the_next() {
     soon(stage.b.hello()).await;
     soon(stage.b.report()).await;
     assert_eq!(agent.handle.view().await.unwrap().home.server, Some(stage.b.id));
+    soon(agent.stop()).await;
+}
+
+#[tokio::test]
+async fn a_home_that_is_deaf_and_talks_on_is_left() {
+    let mut stage = Stage::new();
+    let agent = stage.at_home().await;
+    stage.a.talk_on();
+    assert_eq!(soon(stage.b.hello()).await.attach, 2);
+    soon(stage.b.report()).await;
+    assert_eq!(agent.handle.view().await.unwrap().home.because, Some(Because::Silent));
+    soon(agent.stop()).await;
+}
+
+#[tokio::test]
+async fn a_home_that_is_said_to_be_lost_is_asked_and_left_only_if_it_does_not_answer() {
+    let mut stage = Stage::new();
+    let agent = stage.at_home().await;
+    let name = dns_name(Role::Agent, agent.ready.peer.0, "test.example");
+    // Another server, or an earlier start of ours: what is said of them is nothing to us.
+    for lost in [stage.b.lost(), HomeLost { generation: 7, ..stage.a.lost() }] {
+        assert!(!soon(stage.b.tells(agent.ready.quic, &name, lost)).await);
+    }
+    assert!(soon(stage.b.tells(agent.ready.quic, &name, stage.a.lost())).await);
+    soon(stage.a.question()).await;
+    assert!(!soon(stage.b.tells(agent.ready.quic, &name, stage.a.lost())).await, "it was asked a moment ago");
+    soon(stage.a.report()).await;
+    assert_eq!(agent.handle.view().await.unwrap().home.server, Some(stage.a.id), "it answers, so it stays");
+
+    stage.a.keep_silent();
+    soon(async { while !stage.b.tells(agent.ready.quic, &name, stage.a.lost()).await {} }).await;
+    assert_eq!(soon(stage.b.hello()).await.attach, 2);
     soon(agent.stop()).await;
 }
 
