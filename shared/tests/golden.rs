@@ -71,7 +71,6 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("report_stalled", Frame::Report(stalled())),
         ("report_empty", Frame::Report(Report { batch: 18, ..Report::default() })),
         ("report_ack", Frame::ReportAck(ReportAck { batch: 17, pace_ms: 2_000, came: 0 })),
-        ("report_ack_came", Frame::ReportAck(ReportAck { batch: 17, pace_ms: 2_000, came: 5 })),
         ("renew", Frame::Renew(b"request".to_vec())),
         ("hello_takes_rosters", Frame::Hello(Hello { profile: Some(takes_rosters()), ..hello() })),
         ("roster", Frame::Roster(roster())),
@@ -97,8 +96,6 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("probe_ack", Frame::ProbeAck(ProbeAck(Ok(vec![finding(), in_vain()])))),
         ("probe_ack_empty", Frame::ProbeAck(ProbeAck(Ok(vec![])))),
         ("probe_ack_rejected", Frame::ProbeAck(ProbeAck(Err(rejected())))),
-        ("home_lost", Frame::HomeLost(HomeLost { server: ServerId(uuid(9)), generation: 4, for_ms: 1_200 })),
-        ("home_lost_ack", Frame::HomeLostAck(true)),
         ("join", Frame::Join(join())),
         ("issued", Frame::Issued(issued())),
         ("refused", Frame::Refused(Refused { code: Refusal::TokenExpired, detail: "make a new token".into() })),
@@ -114,6 +111,9 @@ fn frames_of_0_2() -> Vec<(&'static str, Frame)> {
         ("hello_member_short_gossip", Frame::Hello(Hello { capabilities, ..hello_member() })),
         ("gossip_short_probe", short(1)),
         ("gossip_short_answer", short(2)),
+        ("report_ack_came", Frame::ReportAck(ReportAck { batch: 17, pace_ms: 2_000, came: 5 })),
+        ("home_lost", Frame::HomeLost(HomeLost { server: ServerId(uuid(9)), generation: 4, for_ms: 1_200 })),
+        ("home_lost_ack", Frame::HomeLostAck(true)),
     ]
 }
 
