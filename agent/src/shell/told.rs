@@ -16,7 +16,7 @@ pub(super) fn log(notice: &Notice) {
         Notice::HomeDoubted { by, asks: true } => info!(?by, "the home is said to be lost, and asked"),
         // Whoever says so could fill the log with these.
         Notice::HomeDoubted { by, asks: false } => {
-            debug!(?by, "what is said to be lost is not the home, or was asked just now")
+            debug!(?by, "what is said to be lost is not the home, or was asked just now");
         }
         // We leave it ourselves, for a reason that is told.
         Notice::HomeDown { why } if why.reason == Reason::Cancelled => info!(why = why.text, "home left"),

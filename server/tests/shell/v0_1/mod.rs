@@ -40,7 +40,11 @@ pub fn known<M: Message + Default + std::fmt::Debug>(bytes: &[u8]) -> M {
 
 /// A frame of a kind that 0.1 knows, and with no other fields.
 pub fn read(bytes: &[u8]) -> Body {
-    let body = known::<Frame>(bytes).body.expect("a kind of 0.1");
+    let body = Frame::decode(bytes).expect("protobuf").body.expect("a kind of 0.1");
+    // The only kind with a field, `came`, that is sent to whoever may know it or not: 0.1 skips it.
+    if !matches!(body, Body::ReportAck(_)) {
+        known::<Frame>(bytes);
+    }
     if let Body::Deltas(deltas) = &body {
         deltas.entries.iter().filter(|e| !e.lot.is_empty()).for_each(|e| drop(known::<Lot>(&e.lot)));
     }
