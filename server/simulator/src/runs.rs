@@ -7,7 +7,7 @@
 //!   seconds, who, `<` what came in, `>` what went out, `!` what befell.
 //!
 //! A failure says its seed, the end of its trace, and how to see it again. With `--nocapture` a failed seed is told when it fails,
-//! and each [`TOLD_EACH`] seeds how far it is: what is stopped has told what it found, and where.
+//! and each `TOLD_EACH` seeds how far it is: what is stopped has told what it found, and where.
 
 use std::{
     any::Any,
