@@ -21,7 +21,7 @@ use pams_shared::{
     clock::Clock,
     config::Changes,
     frame::{ADDRESSES_MAX, Member, Role},
-    id::ServerId,
+    id::{PeerId, ServerId},
     identity::{
         self, Address, Authority, Grant, GrantError, IdentityError, Token, client_tls, server_tls, system_time,
     },
@@ -210,7 +210,7 @@ pub async fn start(config: Config, options: Options) -> Result<Running, StartErr
     let advertise = config.advertised(quic);
     let endpoint = endpoint(&authority, socket.clone(), joining)?;
     let identity = (authority.server_id(), authority.generation());
-    let myself = myself(&config, authority.seeds(), identity, (quic, listeners.http())).await?;
+    let myself = myself(&config, &authority, identity, (quic, listeners.http())).await?;
     let neighbours = neighbours(&myself.member, &authority, (socket.clone(), options.resolver))?;
     // Last of what can fail: a token that is made is shown, and whatever start gets here first makes it.
     let first_token = match authority.tokens().is_new() {
@@ -370,7 +370,7 @@ fn endpoint(authority: &Authority, socket: Arc<Socket>, joined: Option<Endpoint>
 /// servers that were known last.
 async fn myself(
     config: &Config,
-    seeds: &[Address],
+    authority: &Authority,
     (id, generation): (ServerId, u64),
     (quic, http): (SocketAddr, Option<SocketAddr>),
 ) -> Result<Myself, StartError> {
@@ -389,7 +389,7 @@ async fn myself(
     });
     let (name, region, software) = (config.label(), config.region.clone(), SOFTWARE.to_owned());
     let member = Member { id, generation, name, addresses, http, region, software };
-    let mut all: Vec<String> = config.servers.iter().chain(seeds).map(ToString::to_string).collect();
+    let mut all: Vec<String> = config.servers.iter().chain(authority.seeds()).map(ToString::to_string).collect();
     all.extend(book::restore(&config.data_dir).seeds());
     let own = own.iter().map(ToString::to_string);
     let own: BTreeSet<String> = own.chain(member.addresses.iter().map(ToString::to_string)).collect();
@@ -399,7 +399,8 @@ async fn myself(
             seeds.push(seed);
         }
     }
-    Ok(Myself { member, seeds, seed: identity::seed()? })
+    let banned = authority.banned().map(PeerId).collect();
+    Ok(Myself { member, seeds, seed: identity::seed()?, banned })
 }
 
 /// How the connections with other servers are made: with windows for much data.

@@ -93,7 +93,8 @@ impl World {
         let seed = seed_bytes(SALT, self.chance.below(u64::MAX));
         let seeds = self.seeds(s);
         self.line(s, || format!("! starts, generation {life}, seeds {seeds:?}"));
-        let myself = Myself { member: setup::member(s, life), seeds, seed };
+        let banned = self.servers[s].banned.clone();
+        let myself = Myself { member: setup::member(s, life), seeds, seed, banned };
         let core = Pams::among(myself, self.setup.config.clone(), now);
         let old = &mut self.servers[s];
         let (book, banned) = (std::mem::take(&mut old.book), std::mem::take(&mut old.banned));

@@ -88,6 +88,29 @@ async fn an_agent_that_was_forgotten_is_turned_away_by_all() {
 }
 
 #[tokio::test]
+async fn an_agent_that_joins_anew_is_let_in_also_by_a_server_that_was_away_meanwhile() {
+    let (first, second) = two().await;
+    let mut agent = Agent::of(&second).await;
+    agent.attach(&second, 1).await;
+    let peer = agent.peer();
+    first.until(move |pams, now| pams.peer(now, peer).is_some()).await;
+    assert_eq!(second.running.handle.forget(peer, true).await.unwrap().unwrap().entry, Forgot::Done);
+    first.until(move |pams, now| pams.peer(now, peer).is_none()).await;
+    let Home { dir, running } = second;
+    soon(running.stop()).await;
+    let issued = agent.enrol(&first, &first.token(Some(1), 0)).await.unwrap();
+    agent.identity.renew(&issued).unwrap();
+    agent.attach(&first, 2).await;
+
+    let running = soon(start(config(&dir, LOOPBACK), Options::default())).await.unwrap();
+    let second = Home { dir, running };
+    second.until(move |pams, now| !pams.is_settling(now) && pams.peer(now, peer).is_some()).await;
+    // What it hears it writes down beside all else.
+    soon(async { while Session::open(agent.call(&second).await, agent.hello(3, 0)).await.ack.verdict.is_err() {} })
+        .await;
+}
+
+#[tokio::test]
 async fn the_same_command_line_starts_a_joined_server_again() {
     let (first, foreign) = (Home::start().await, Home::start().await);
     let token = first.token_of(Role::Server, Some(1), 0);

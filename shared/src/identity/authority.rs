@@ -302,6 +302,11 @@ impl Authority {
         }
     }
 
+    /// Ids that are turned away, in any order.
+    pub fn banned(&self) -> impl Iterator<Item = Uuid> {
+        self.bindings.banned()
+    }
+
     /// Turns an id away from now on, an agent's or a server's, and frees it for another key: it was forgotten, here or
     /// elsewhere in the cluster. Joining anew with a token of this server ends it. Says whether the id was bound here.
     pub fn ban(&mut self, id: Uuid, now: u64) -> Result<bool, IdentityError> {

@@ -64,6 +64,10 @@ impl Bindings {
         self.known.bound.get(&id)
     }
 
+    pub(super) fn banned(&self) -> impl Iterator<Item = Uuid> {
+        self.known.banned.keys().copied()
+    }
+
     pub(super) fn is_banned(&self, id: Uuid) -> bool {
         self.known.banned.contains_key(&id)
     }

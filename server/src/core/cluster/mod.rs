@@ -53,6 +53,8 @@ pub struct Myself {
     /// Where servers may be: `host:port`, or services.
     pub seeds: Vec<String>,
     pub seed: [u8; 32],
+    /// Peers that are turned away since before our start: that they are forgotten is no news, and that they joined anew is.
+    pub banned: BTreeSet<PeerId>,
 }
 
 impl Myself {
@@ -61,7 +63,7 @@ impl Myself {
         let (name, region, software) = (String::new(), String::new(), String::new());
         let id = ServerId::from_bytes([0; 16]);
         let member = Member { id, generation: 1, name, addresses: Vec::new(), http: None, region, software };
-        Self { member, seeds: Vec::new(), seed: [0; 32] }
+        Self { member, seeds: Vec::new(), seed: [0; 32], banned: BTreeSet::new() }
     }
 }
 
@@ -140,7 +142,7 @@ struct Follower {
 
 impl Cluster {
     pub fn new(myself: Myself, config: &PamsConfig, now: Moment) -> Self {
-        let Myself { member, seeds, seed } = myself;
+        let Myself { member, seeds, seed, banned } = myself;
         let share = ShareConfig { entries_max: config.entries_max, ..ShareConfig::default() };
         Self {
             membership: Membership::new(member.clone(), MembershipConfig::default(), seed, now),
@@ -155,7 +157,7 @@ impl Cluster {
             reported: Vec::new(),
             silent: BTreeSet::new(),
             told: BTreeMap::new(),
-            banned: BTreeSet::new(),
+            banned,
             listed: Vec::new(),
             known: agents::Known::default(),
             servers_due: Vec::new(),

@@ -22,7 +22,7 @@ fn member(n: u8) -> Member {
 
 /// Home of `a` and `b`, which reported at 1 s and 1.2 s; another server was heard at 1 s.
 fn among_two() -> Run {
-    let me = Myself { member: member(1), seeds: Vec::new(), seed: [1; 32] };
+    let me = Myself { member: member(1), seed: [1; 32], ..Myself::alone() };
     let mut run =
         Run { pams: Pams::among(me, PamsConfig::default(), at(0)), asked: BTreeMap::new(), said: String::new() };
     run.input(0, "<", "open #1 a");

@@ -42,7 +42,7 @@ struct Scene {
 
 impl Scene {
     fn new(agents: u64) -> Self {
-        let me = Myself { member: member(1), seeds: Vec::new(), seed: [1; 32] };
+        let me = Myself { member: member(1), seed: [1; 32], ..Myself::alone() };
         let mut scene =
             Self { pams: Pams::among(me, PamsConfig::default(), at(0)), follow: None, down: None, tells: Vec::new() };
         let (link, member) = (LinkId(1), Box::new(member(2)));
