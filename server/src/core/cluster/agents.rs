@@ -15,8 +15,9 @@ use super::{
     membership::State,
 };
 
-/// Agents told by one call of `handle`, so that the others get their turn.
+/// Agents are told of servers in steps, so many in each: 50,000 a second, so that all else gets its turn.
 const TELLS_MAX: usize = 256;
+const TELL_STEP: Duration = Duration::from_millis(5);
 /// Loads are told in these steps, so that not each that comes and goes is news to all.
 const LOAD_STEP: u64 = 100;
 /// All agents are asked to go within this time, in steps.
@@ -30,6 +31,14 @@ const MOVE_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Known {
     servers: Vec<Server>,
     untold: VecDeque<SessionId>,
+    /// When the next step is due.
+    next: Moment,
+}
+
+impl Known {
+    fn is_due(&self, now: Moment) -> bool {
+        !self.untold.is_empty() && now >= self.next
+    }
 }
 
 /// We are about to stop, and our agents are to go before.
@@ -50,9 +59,12 @@ impl Pams {
             self.cluster.known.servers = self.cluster.servers_due.clone();
             self.cluster.known.untold = self.sessions.keys().copied().collect();
         }
-        for _ in 0..TELLS_MAX {
-            let Some(session) = self.cluster.known.untold.pop_front() else { break };
-            self.tell_servers(session);
+        if self.cluster.known.is_due(now) {
+            self.cluster.known.next = now + TELL_STEP;
+            for _ in 0..TELLS_MAX {
+                let Some(session) = self.cluster.known.untold.pop_front() else { break };
+                self.tell_servers(session);
+            }
         }
         self.evacuate(now);
     }
@@ -133,7 +145,7 @@ impl Cluster {
     }
 
     pub(super) fn agents_due(&self) -> Option<Moment> {
-        let untold = (!self.known.untold.is_empty()).then(Moment::default);
+        let untold = (!self.known.untold.is_empty()).then_some(self.known.next);
         let evacuation = self.evacuation.as_ref().filter(|evacuation| !evacuation.done).map(|e| e.next);
         [untold, evacuation].into_iter().flatten().min()
     }
