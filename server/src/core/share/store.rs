@@ -131,14 +131,8 @@ impl Store {
 
     /// Puts an entry in; returns where, and the one whose place it took.
     pub fn put(&mut self, slot: Slot) -> (Handle, Option<Slot>) {
-        let handle = match self.by_peer.get(&slot.peer) {
-            Some(handle) => *handle,
-            None => {
-                let handle = self.room();
-                self.by_peer.insert(slot.peer, handle);
-                handle
-            }
-        };
+        let Self { chunks, free, by_peer, .. } = self;
+        let handle = *by_peer.entry(slot.peer).or_insert_with(|| room(chunks, free));
         self.lot_bytes += slot.lot_bytes();
         let old = self.place(handle).replace(slot);
         self.lot_bytes -= old.as_ref().map_or(0, Slot::lot_bytes);
@@ -157,20 +151,20 @@ impl Store {
         let (chunk, place) = split(handle);
         &mut self.chunks[chunk][place]
     }
+}
 
-    /// An empty place.
-    fn room(&mut self) -> Handle {
-        if let Some(handle) = self.free.pop() {
-            return handle;
-        }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let last = self.chunks.len() - 1;
-        self.chunks[last].push(None);
-        // Entries are bounded far below 4 billion.
-        (last * CHUNK + self.chunks[last].len() - 1) as Handle
+/// An empty place.
+fn room(chunks: &mut Vec<Vec<Option<Slot>>>, free: &mut Vec<Handle>) -> Handle {
+    if let Some(handle) = free.pop() {
+        return handle;
     }
+    if chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+        chunks.push(Vec::with_capacity(CHUNK));
+    }
+    let last = chunks.len() - 1;
+    chunks[last].push(None);
+    // Entries are bounded far below 4 billion.
+    (last * CHUNK + chunks[last].len() - 1) as Handle
 }
 
 fn split(handle: Handle) -> (usize, usize) {

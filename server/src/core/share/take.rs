@@ -172,7 +172,7 @@ impl Share {
     fn tell(&mut self, owner: ServerId, direct: bool, mark: u32, shared: Shared) -> Option<()> {
         let (peer, rank) = (shared.peer, rank(owner, &shared));
         let held = self.store.find_mut(peer);
-        let room = owner == self.me || held.is_some();
+        let known = held.as_ref().map(|held| held.rank());
         if let Some(held) = held.filter(|held| held.owner == owner && held.rank() >= rank) {
             held.round = held.round.max(mark);
             self.stats.stale += u64::from(held.rank() > rank);
@@ -180,11 +180,11 @@ impl Share {
         }
         let log = self.logs.get_mut(&owner)?;
         let settled = !direct && log.is_settled(shared.generation, shared.seq);
-        if settled || self.store.find(peer).is_some_and(|held| held.rank() >= rank) {
+        if settled || known.is_some_and(|known| known >= rank) {
             self.stats.stale += 1;
             return None;
         }
-        if !room && self.store.len() >= self.config.entries_max {
+        if owner != self.me && known.is_none() && self.store.len() >= self.config.entries_max {
             self.stats.shed += 1;
             return None;
         }
