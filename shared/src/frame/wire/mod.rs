@@ -14,6 +14,7 @@ mod field;
 mod home;
 mod join;
 mod peer;
+mod probe;
 mod roster;
 mod sibling;
 mod subscribe;
@@ -152,7 +153,7 @@ pub fn decode(bytes: &[u8], max: usize) -> Result<Frame, FrameError> {
         tag::HELD => Frame::Held(proto::Held::decode(body)?.into()),
         tag::PROBE => Frame::Probe(proto::Probe::decode(body)?.try_into()?),
         tag::PROBE_ACK => {
-            sibling::count_probe_ack(body)?;
+            probe::count_probe_ack(body)?;
             Frame::ProbeAck(proto::ProbeAck::decode(body)?.try_into()?)
         }
         tag::HOME_LOST => Frame::HomeLost(proto::HomeLost::decode(body)?.try_into()?),

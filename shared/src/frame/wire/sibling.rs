@@ -5,20 +5,18 @@ use prost::{Message, bytes::Bytes};
 use super::{
     FrameError,
     field::{self, Arena, clip, id, invalid, observed, text},
-    home, join,
-    peer::{count_profile, known_liveness, known_status, rejection},
-    subscribe::{self, bytes},
+    home,
+    peer::{count_profile, known_liveness},
 };
 use crate::{
     frame::{
-        ADDRESSES_MAX, Account, Check, Checked, DELTAS_MAX, DETAIL_BYTES_MAX, Deltas, FINDINGS_MAX, Finding, Follow,
-        HOPS_MAX, Held, HomeLost, KINDS_MAX, LOT_BYTES_MAX, Lot, Member, Move, NAME_BYTES_MAX, OVERLAYS_MAX,
-        PID_BYTES_MAX, Packed, Probe, ProbeAck, REGION_BYTES_MAX, Rejected, Role, SERVERS_MAX, SOFTWARE_BYTES_MAX,
-        SWIM_BYTES_MAX, Server, Shared, Standing,
+        ADDRESSES_MAX, Account, DELTAS_MAX, DETAIL_BYTES_MAX, Deltas, Follow, Held, HomeLost, KINDS_MAX, LOT_BYTES_MAX,
+        Lot, Member, Move, NAME_BYTES_MAX, OVERLAYS_MAX, PID_BYTES_MAX, Packed, REGION_BYTES_MAX, SERVERS_MAX,
+        SOFTWARE_BYTES_MAX, SWIM_BYTES_MAX, Server, Shared, Standing,
     },
-    id::{Correlator, PeerId, ServerId},
+    id::{PeerId, ServerId},
     proto,
-    record::{Ledger, Stage, Stages},
+    record::Ledger,
     status::Liveness,
 };
 
@@ -48,11 +46,6 @@ pub(super) fn count_servers(servers: &[u8]) -> Result<(), FrameError> {
 pub(super) fn count_member(message: &[u8], tag: u32, name: &'static str) -> Result<(), FrameError> {
     let bounds = [(4, ADDRESSES_MAX, "member.addresses")];
     field::only(message, tag, name)?.map_or(Ok(()), |member| field::count(member, &bounds))
-}
-
-/// As [`count_follow`].
-pub(super) fn count_probe_ack(ack: &[u8]) -> Result<(), FrameError> {
-    field::count(ack, &[(1, FINDINGS_MAX, "probe_ack.findings")])
 }
 
 /// The bytes of a lot. Accounts that no reader takes are left out: what an agent that counts nonsense has brought its home to
@@ -110,11 +103,7 @@ fn server(bytes: &[u8], field: &'static str) -> Result<ServerId, FrameError> {
     id(bytes, field).map(ServerId::from_bytes)
 }
 
-fn short(bytes: &[u8], field: &'static str) -> Result<Correlator, FrameError> {
-    id(bytes, field).map(Correlator::of_uuid)
-}
-
-fn raw(id: &[u8]) -> Bytes {
+pub(super) fn raw(id: &[u8]) -> Bytes {
     Bytes::copy_from_slice(id)
 }
 
@@ -387,135 +376,5 @@ impl TryFrom<proto::HomeLost> for HomeLost {
     fn try_from(l: proto::HomeLost) -> Result<Self, FrameError> {
         let server = server(&l.server, "home_lost.server")?;
         Ok(Self { server, generation: l.generation, for_ms: l.for_ms })
-    }
-}
-
-impl From<&Probe> for proto::Probe {
-    fn from(p: &Probe) -> Self {
-        Self { peer: bytes(p.peer), correlator: raw(&p.correlator.trace), within_ms: p.within_ms, hops: p.hops }
-    }
-}
-
-impl TryFrom<proto::Probe> for Probe {
-    type Error = FrameError;
-
-    fn try_from(p: proto::Probe) -> Result<Self, FrameError> {
-        if p.hops > HOPS_MAX {
-            return Err(invalid("probe.hops", "too many"));
-        }
-        Ok(Self {
-            peer: PeerId::from_bytes(id(&p.peer, "probe.peer")?),
-            correlator: short(&p.correlator, "probe.correlator")?,
-            within_ms: p.within_ms,
-            hops: p.hops,
-        })
-    }
-}
-
-impl From<&ProbeAck> for proto::ProbeAck {
-    fn from(ProbeAck(verdict): &ProbeAck) -> Self {
-        match verdict {
-            Ok(findings) => Self { findings: findings.iter().map(Into::into).collect(), ..Self::default() },
-            Err(Rejected { code, detail }) => Self {
-                findings: Vec::new(),
-                rejection: proto::Rejection::from(*code).into(),
-                detail: clip(detail, DETAIL_BYTES_MAX),
-            },
-        }
-    }
-}
-
-impl TryFrom<proto::ProbeAck> for ProbeAck {
-    type Error = FrameError;
-
-    fn try_from(a: proto::ProbeAck) -> Result<Self, FrameError> {
-        let detail = text(a.detail, DETAIL_BYTES_MAX, "probe_ack.detail")?;
-        Ok(Self(match rejection(a.rejection) {
-            Some(code) => Err(Rejected { code, detail }),
-            None => Ok(a.findings.iter().map(TryInto::try_into).collect::<Result<_, _>>()?),
-        }))
-    }
-}
-
-impl From<&Finding> for proto::Finding {
-    fn from(f: &Finding) -> Self {
-        Self {
-            by: raw(f.by.as_bytes()),
-            by_role: proto::Role::from(f.by_role).into(),
-            outcome: proto::Outcome::from(f.outcome).into(),
-            reason: f.reason.map_or(proto::Reason::Unspecified, Into::into).into(),
-            total_ns: f.total_ns,
-            queued_ns: f.stages.get(Stage::Queued),
-            network_ns: f.stages.get(Stage::Network),
-            remote_hold_ns: f.stages.get(Stage::RemoteHold),
-            local_wait_ns: f.stages.get(Stage::LocalWait),
-            status: f.status.map_or(proto::Status::Unspecified, Into::into).into(),
-        }
-    }
-}
-
-impl TryFrom<&proto::Finding> for Finding {
-    type Error = FrameError;
-
-    fn try_from(f: &proto::Finding) -> Result<Self, FrameError> {
-        let (outcome, reason) = home::end((f.outcome, "finding.outcome"), (f.reason, "finding.reason"))?;
-        let mut stages = Stages::default();
-        for (stage, ns) in [
-            (Stage::Queued, f.queued_ns),
-            (Stage::Network, f.network_ns),
-            (Stage::RemoteHold, f.remote_hold_ns),
-            (Stage::LocalWait, f.local_wait_ns),
-        ] {
-            if let Some(ns) = ns {
-                stages.set(stage, ns);
-            }
-        }
-        Ok(Self {
-            by: uuid::Uuid::from_bytes(id(&f.by, "finding.by")?),
-            by_role: by_role(f.by_role)?,
-            outcome,
-            reason,
-            total_ns: f.total_ns,
-            stages,
-            status: known_status(f.status),
-        })
-    }
-}
-
-/// A role of a newer version becomes agent: a witness, whose word counts least.
-fn by_role(n: i32) -> Result<Role, FrameError> {
-    if proto::Role::try_from(n).is_err() { Ok(Role::Agent) } else { join::role(n, "finding.by_role") }
-}
-
-impl From<&Check> for proto::Check {
-    fn from(c: &Check) -> Self {
-        Self { correlator: raw(&c.correlator.trace), peer: bytes(c.peer), within_ms: c.within_ms }
-    }
-}
-
-impl TryFrom<proto::Check> for Check {
-    type Error = FrameError;
-
-    fn try_from(c: proto::Check) -> Result<Self, FrameError> {
-        Ok(Self {
-            correlator: short(&c.correlator, "check.correlator")?,
-            peer: subscribe::peer(&c.peer, "check.peer")?,
-            within_ms: c.within_ms,
-        })
-    }
-}
-
-impl From<&Checked> for proto::Checked {
-    fn from(c: &Checked) -> Self {
-        Self { correlator: raw(&c.correlator.trace), finding: Some((&c.finding).into()) }
-    }
-}
-
-impl TryFrom<proto::Checked> for Checked {
-    type Error = FrameError;
-
-    fn try_from(c: proto::Checked) -> Result<Self, FrameError> {
-        let finding = c.finding.as_ref().ok_or(invalid("checked.finding", "missing"))?;
-        Ok(Self { correlator: short(&c.correlator, "checked.correlator")?, finding: finding.try_into()? })
     }
 }
